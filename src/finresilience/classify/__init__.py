@@ -1,0 +1,1 @@
+"""The classifier and its tables: HTTP by phase, decline codes, SQLSTATEs, sockets."""

@@ -1,0 +1,97 @@
+"""What time is it? Told by a clock that can be swapped, never taken from the machine."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Protocol, final
+from weakref import WeakSet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Clock(Protocol):
+    """Two readings of one time, and two ways to wait for it.
+
+    `monotonic` never steps and is the only reading that decisions use. `utc` is for people and for HTTP dates.
+    """
+
+    def monotonic(self) -> float:
+        """Return seconds from an arbitrary start that never go back."""
+        ...
+
+    def utc(self) -> datetime:
+        """Return the aware UTC time."""
+        ...
+
+    async def sleep(self, seconds: float, /) -> None:
+        """Return once `seconds` have passed, or raise what cancelled the wait."""
+        ...
+
+    def sleep_sync(self, seconds: float, /) -> None:
+        """Block this thread until `seconds` have passed."""
+        ...
+
+
+@final
+class SystemClock:
+    """The machine's own time."""
+
+    __slots__ = ("__weakref__",)
+
+    monotonic = staticmethod(time.monotonic)  # the builtin itself: a wrapper would cost as much as the reading
+
+    def utc(self) -> datetime:
+        """Return the aware UTC time."""
+        return datetime.now(UTC)
+
+    async def sleep(self, seconds: float, /) -> None:
+        """Return once `seconds` have passed."""
+        from anyio import sleep  # noqa: PLC0415 - anyio loads at first async use, not at import
+
+        await sleep(seconds)
+
+    def sleep_sync(self, seconds: float, /) -> None:
+        """Block this thread until `seconds` have passed."""
+        time.sleep(seconds)
+
+
+class _Governed(Protocol):
+    def told_by(self, clock: Clock, /) -> None: ...
+
+
+_system = SystemClock()
+_ruling: list[Clock] = [_system]  # the last one rules; the system clock stays at the bottom
+_governed: WeakSet[_Governed] = WeakSet()
+
+
+def ruling_clock() -> Clock:
+    """Return the clock that rules objects which were given none of their own."""
+    return _ruling[-1]
+
+
+def obey(subject: _Governed) -> None:
+    """Let the ruling clock, now and whenever it changes, tell `subject` the time.
+
+    This is how policies made at import time follow a test's clock without looking one up on every call.
+    """
+    _governed.add(subject)
+    subject.told_by(_ruling[-1])
+
+
+def install(clock: Clock) -> Callable[[], None]:
+    """Make `clock` rule until the returned function is called. For tests; not for running services."""
+    _ruling.append(clock)
+    _tell_all()
+
+    def uninstall() -> None:
+        _ruling.remove(clock)
+        _tell_all()
+
+    return uninstall
+
+
+def _tell_all() -> None:
+    for subject in list(_governed):
+        subject.told_by(_ruling[-1])

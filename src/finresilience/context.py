@@ -1,0 +1,246 @@
+"""What does the code inside a call know of it? Its deadline, its idempotency key, its attempt, its reference.
+
+One context variable holds one small object, so that entering a call costs one set and one reset. Values follow tasks
+and threads as context variables do; a task started inside a call keeps the call's deadline.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Final, final
+
+from finresilience._checks import positive_count, seconds_of
+from finresilience.clock import Clock, ruling_clock
+from finresilience.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from contextvars import Token
+    from datetime import timedelta
+    from types import TracebackType
+
+MAX_KEY: Final = 255  # the longest key that common providers take
+
+
+@final
+class AttemptBudget:
+    """How many more retries the whole tree of nested calls may spend."""
+
+    __slots__ = ("left",)
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+    def spend(self) -> bool:
+        """Take one retry if any is left. One statement, so that threads sharing a context cannot overspend by much."""
+        self.left -= 1
+        return self.left >= 0
+
+
+@final
+class CallContext:
+    """What is true of the call that is running now. Internal: read it through the functions of this module."""
+
+    __slots__ = ("attempt", "base_key", "budget", "clock", "deadline", "key", "reference", "sent")
+
+    def __init__(
+        self,
+        deadline: float | None,
+        clock: Clock,
+        base_key: str | None = None,
+        key: str | None = None,
+        reference: str | None = None,
+        budget: AttemptBudget | None = None,
+    ) -> None:
+        self.deadline = deadline
+        self.clock = clock
+        self.base_key = base_key
+        self.key = key
+        self.reference = reference
+        self.budget = budget
+        self.attempt = 1
+        self.sent = False
+
+
+current: Final[ContextVar[CallContext | None]] = ContextVar("finresilience.current", default=None)
+
+
+def remaining() -> float | None:
+    """Return the seconds left before this call's deadline, never below zero, or None where there is none.
+
+    Made to be handed on: `client.post(url, timeout=remaining())`.
+    """
+    context = current.get()
+    if context is None or context.deadline is None:
+        return None
+    return max(0.0, context.deadline - context.clock.monotonic())
+
+
+def current_key() -> str | None:
+    """Return the idempotency key for this provider and step: the same on every attempt of one call."""
+    context = current.get()
+    return None if context is None else context.key
+
+
+def current_reference() -> str | None:
+    """Return your own reference of the running call, as the pipeline was told to find it."""
+    context = current.get()
+    return None if context is None else context.reference
+
+
+def current_attempt() -> int:
+    """Return which attempt is running: 1 for the first, 0 outside any call."""
+    context = current.get()
+    return 0 if context is None else context.attempt
+
+
+def mark_sent() -> None:
+    """Say that from here on the provider may have seen the request.
+
+    In a pipeline with `marks_sent=True`, whatever fails before this line is known not to have been applied.
+    """
+    context = current.get()
+    if context is not None:
+        context.sent = True
+
+
+def outbound_headers() -> dict[str, str]:
+    """Return the headers that tell the next service what this call knows: its key, its time left, its attempt.
+
+    `Idempotency-Key` as in the IETF draft; the time left is in milliseconds, relative, since clocks differ between machines.
+    """
+    headers: dict[str, str] = {}
+    context = current.get()
+    if context is None:
+        return headers
+    if context.key is not None:
+        headers["Idempotency-Key"] = context.key
+    left = remaining()
+    if left is not None:
+        headers["Request-Timeout-Ms"] = str(int(left * 1000))
+    if context.attempt > 1:
+        headers["Previous-Attempts"] = str(context.attempt - 1)
+    return headers
+
+
+def derive_key(base: str, step: str) -> str:
+    """Return the key for one step at one provider: readable where it fits, a digest where it does not.
+
+    >>> derive_key("pay_1", "acme.charge")
+    'pay_1:acme.charge'
+    """
+    key = f"{base}:{step}"
+    if len(key) <= MAX_KEY and key.isascii() and key.isprintable():
+        return key
+    from hashlib import sha256  # noqa: PLC0415 - it costs half of our import budget, and short keys never need it
+
+    return "fr-" + sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def checked_key(key: object) -> str:
+    """Return `key` if it can serve as an idempotency key, or raise `ConfigurationError`, showing nothing of it."""
+    if not isinstance(key, str) or not key.strip():
+        kind = "an empty one" if isinstance(key, str) else f"a {type(key).__name__}"
+        message = f"an idempotency key must be a non-empty str, not {kind}; take it from your own record, such as the payment id"
+        raise ConfigurationError(message)
+    return key
+
+
+class _Scope:
+    """Hold one change of the context for as long as the block runs. Use each scope once."""
+
+    __slots__ = ("_token",)
+
+    def __init__(self) -> None:
+        self._token: Token[CallContext | None] | None = None
+
+    def _changed(self, context: CallContext) -> None:
+        raise NotImplementedError
+
+    def __enter__(self) -> None:
+        if self._token is not None:
+            message = f"this {type(self).__name__}(...) block is open already: make a new one for each `with`"
+            raise ConfigurationError(message)
+        outer = current.get()
+        if outer is None:
+            context = CallContext(None, ruling_clock())
+        else:
+            context = CallContext(outer.deadline, outer.clock, outer.base_key, outer.key, outer.reference, outer.budget)
+            context.attempt = outer.attempt
+        self._changed(context)
+        self._token = current.set(context)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /
+    ) -> None:
+        if self._token is not None:
+            current.reset(self._token)
+            self._token = None
+
+
+@final
+class deadline(_Scope):  # noqa: N801 - reads as a statement: with deadline(2.0):
+    """Give everything inside at most `seconds`; an outer, earlier deadline stays in force.
+
+    It stops nothing by itself: policies inside refuse to begin, or give up, when it passes, and `remaining()` hands it on.
+
+    Args:
+        seconds: how long, from the moment the block is entered.
+
+    Raises:
+        ConfigurationError: if it is not a positive, finite number of seconds.
+    """
+
+    __slots__ = ("_seconds",)
+
+    def __init__(self, seconds: float | timedelta) -> None:
+        super().__init__()
+        self._seconds = seconds_of("deadline", seconds)
+
+    def _changed(self, context: CallContext) -> None:
+        mine = context.clock.monotonic() + self._seconds
+        context.deadline = mine if context.deadline is None else min(mine, context.deadline)
+
+
+@final
+class idempotency_key(_Scope):  # noqa: N801 - reads as a statement: with idempotency_key("pay_1"):
+    """Give the calls inside one key to derive theirs from, each by its own pipeline's name.
+
+    Args:
+        key: yours, stable for the intent (a payment id), never random per call.
+
+    Raises:
+        ConfigurationError: if it is not a non-empty str.
+    """
+
+    __slots__ = ("_key",)
+
+    def __init__(self, key: str) -> None:
+        super().__init__()
+        self._key = checked_key(key)
+
+    def _changed(self, context: CallContext) -> None:
+        context.base_key = self._key
+        context.key = self._key
+
+
+@final
+class attempt_budget(_Scope):  # noqa: N801 - reads as a statement: with attempt_budget(3):
+    """Let everything inside, however deeply nested, spend at most `retries` retries in all.
+
+    Three layers of three attempts each are 27 calls in the worst case; with a budget of 2 they are 3.
+
+    Args:
+        retries: how many, beyond the first attempts.
+
+    Raises:
+        ConfigurationError: if it is not a whole number of at least zero.
+    """
+
+    __slots__ = ("_retries",)
+
+    def __init__(self, retries: int) -> None:
+        super().__init__()
+        self._retries = positive_count("retries", retries, least=0)
+
+    def _changed(self, context: CallContext) -> None:
+        context.budget = AttemptBudget(self._retries)

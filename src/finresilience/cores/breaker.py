@@ -1,0 +1,347 @@
+"""May this call pass? A circuit breaker whose permits belong to one generation, and whose probes are leased.
+
+    CLOSED -> OPEN            a trip rule says so
+    OPEN -> HALF_OPEN         the interval is over and somebody asks
+    HALF_OPEN -> CLOSED       enough probes were good
+    HALF_OPEN -> OPEN         enough were bad, or nobody answers any more
+    any -> FORCED_OPEN, DISABLED, METRICS_ONLY, ISOLATED, and back, by a person
+
+Every change begins a new generation. A permit of an older one is worth nothing: its result is counted as late and
+changes nothing.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from math import ceil, inf
+from typing import TYPE_CHECKING, Final, TypeAlias, final
+
+from finresilience.cores.probes import Probe, Round
+from finresilience.cores.window import BlindWindow, LiveWindow
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from finresilience.cores.interval import OpenFor
+    from finresilience.cores.trip import TripRule
+    from finresilience.cores.window import Tally, Window
+
+Permit: TypeAlias = LiveWindow | Probe
+
+
+@final
+class CircuitState(StrEnum):
+    """Where a circuit stands."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+    FORCED_OPEN = "forced_open"  # shut by a person until reset
+    DISABLED = "disabled"  # lets everything pass and sees nothing
+    METRICS_ONLY = "metrics_only"  # lets everything pass and says when it would have opened
+    ISOLATED = "isolated"  # shut while anybody holds an isolation
+
+
+PASSING: Final = frozenset({CircuitState.CLOSED, CircuitState.DISABLED, CircuitState.METRICS_ONLY})
+
+
+@final
+class Change:
+    """One transition, for whoever wants to hear of it after the lock is released."""
+
+    __slots__ = ("after", "before", "generation", "open_for", "reason")
+
+    def __init__(self, before: CircuitState, after: CircuitState, generation: int, reason: str, open_for: float | None) -> None:
+        self.before = before
+        self.after = after
+        self.generation = generation
+        self.reason = reason
+        self.open_for = open_for
+
+
+@final
+class Note:
+    """Something worth telling that is not a transition: `late`, `probe_lost` or `threshold`."""
+
+    __slots__ = ("detail", "failed", "generation", "kind")
+
+    def __init__(self, kind: str, generation: int, *, failed: bool = False, detail: str = "") -> None:
+        self.kind = kind
+        self.generation = generation
+        self.failed = failed
+        self.detail = detail
+
+
+@final
+class BreakerSettings:
+    """What a breaker was told when it was made. Shared by every breaker of a family."""
+
+    __slots__ = ("half_open_bound", "half_open_calls", "minimum_calls", "open_for", "probe_lease", "rules", "slow_after", "window")
+
+    def __init__(
+        self,
+        *,
+        window: Window,
+        rules: tuple[TripRule, ...],
+        open_for: OpenFor,
+        half_open_calls: int,
+        probe_lease: float,
+    ) -> None:
+        self.window = window
+        self.rules = rules
+        self.open_for = open_for
+        self.half_open_calls = half_open_calls
+        self.probe_lease = probe_lease
+        self.minimum_calls = max(rule.minimum_calls for rule in rules)
+        self.slow_after: float = min((getattr(rule, "after", inf) for rule in rules), default=inf)
+        rates: list[float] = [rate for rule in rules if isinstance(rate := getattr(rule, "rate", None), float)]
+        # With a rate, a round fails by that rate; with none, one bad probe is enough.
+        self.half_open_bound = max(1, ceil(min(rates) * half_open_calls)) if rates else 1
+
+
+@final
+class BreakerCore:
+    """Decide for each call whether it may pass, from what became of those before.
+
+    A core: told the time by its caller and the chance by `chance`; never sleeps, never looks at a clock. Not thread-safe:
+    the shell calls it under its lock. Two attributes may be read without it: `window`, the permit of every call while the
+    circuit passes calls, and `shut_until`, before which nobody passes.
+
+    Args:
+        settings: what it was told.
+        now: the monotonic time.
+        chance: returns a number in [0, 1), for jitter.
+    """
+
+    __slots__ = (
+        "_chance",
+        "_isolations",
+        "_openings",
+        "_round",
+        "_settings",
+        "_told",
+        "_until",
+        "failed",
+        "generation",
+        "last_failure",
+        "late",
+        "news",
+        "ok",
+        "refused",
+        "shut_until",
+        "slow",
+        "state",
+        "window",
+    )
+
+    def __init__(self, settings: BreakerSettings, now: float, chance: Callable[[], float]) -> None:
+        self._settings = settings
+        self._chance = chance
+        self._isolations = 0
+        self._openings = 0
+        self._until = now
+        self._round: Round | None = None
+        self._told = False
+        self.ok = self.failed = self.slow = self.late = 0  # of the windows that are gone
+        self.generation = 0
+        self.last_failure: str | None = None
+        self.news: list[Change | Note] = []
+        self.refused = 0
+        self.shut_until = -inf
+        self.state = CircuitState.CLOSED
+        self.window: LiveWindow | None = settings.window.start(now)
+
+    # --- a call asks, and reports ---------------------------------------------------------------------------------
+
+    def admit(self, now: float) -> Permit | None:
+        """Return the permit of one attempt, or None if it must not be made."""
+        if self.window is not None:
+            return self.window
+        if self.state is CircuitState.OPEN and now >= self._until:
+            self._enter_half_open("the interval is over")
+        probe = self._probe(now) if self._round is not None else None
+        if probe is None:
+            self.refused += 1
+        return probe
+
+    def settle(
+        self, permit: Permit, now: float, *, failed: bool, slow: bool = False, failure: str | None = None, hint: float | None = None
+    ) -> None:
+        """Record what became of one attempt. A permit of another generation, or past its lease, changes nothing.
+
+        Args:
+            permit: what `admit` returned.
+            now: the monotonic time.
+            failed: whether it counts against the provider.
+            slow: whether it took longer than `slow_after`.
+            failure: the class name of the failure, kept to explain an open circuit.
+            hint: seconds the provider asked us to wait.
+        """
+        if failed:
+            self.last_failure = failure
+        if isinstance(permit, Probe):
+            self._vote(permit, now, bad=failed or slow, failed=failed, hint=hint)
+        elif permit is self.window:
+            self._judge(permit, permit.record(now, failed=failed, slow=slow), now, hint)
+        else:
+            self._late(failed=failed)
+
+    def release(self, permit: Permit) -> None:
+        """Take back the permit of an attempt that says nothing about the provider: cancelled, refused further in, declined by us."""
+        if isinstance(permit, Probe) and self._round is not None:
+            self._round.give_back(permit)
+
+    def _judge(self, window: LiveWindow, tally: Tally, now: float, hint: float | None) -> None:
+        settings = self._settings
+        if self.state is not CircuitState.DISABLED:
+            for rule in settings.rules:
+                reason = rule.trips(tally)
+                if reason is not None:
+                    self._threshold(reason, now, hint)
+                    break
+        if window is self.window:
+            quiet = tally.streak == 0 and (tally.calls >= settings.minimum_calls or not (tally.failures or tally.slow))
+            window.edge = window.lane() if quiet else -inf
+
+    def _threshold(self, reason: str, now: float, hint: float | None) -> None:
+        if self.state is CircuitState.CLOSED:
+            self._enter_open(now, reason, hint)
+        elif not self._told:
+            self._told = True
+            self.news.append(Note("threshold", self.generation, detail=reason))
+
+    def _probe(self, now: float) -> Probe | None:
+        assert self._round is not None  # noqa: S101 - the callers looked
+        self.news.extend(Note("probe_lost", self.generation) for _ in range(self._round.expire(now)))
+        if self._round.silent:
+            self._enter_open(now, "no probe came back within its lease", None)
+            return None
+        return self._round.claim(now)
+
+    def _vote(self, probe: Probe, now: float, *, bad: bool, failed: bool, hint: float | None) -> None:
+        if self._round is None or not self._round.holds(probe, now):
+            self._late(failed=failed)
+            return
+        decision = self._round.vote(probe, bad=bad)
+        self.failed += failed
+        self.ok += not failed
+        if decision is True:
+            self._enter_open(now, "probes failed", hint)
+        elif decision is False:
+            self._enter_closed(now, "probes succeeded")
+
+    def _late(self, *, failed: bool) -> None:
+        self.late += 1
+        self.news.append(Note("late", self.generation, failed=failed))
+
+    # --- a person decides ------------------------------------------------------------------------------------------
+
+    def reset(self, now: float) -> None:
+        """Close the circuit and forget what it saw, whatever held it; isolations stay in force."""
+        self._openings = 0
+        if not self._isolations:
+            self._enter_closed(now, "reset by hand")
+
+    def trip(self, now: float, seconds: float | None) -> None:
+        """Open the circuit, for `seconds` or for its own interval."""
+        if not self._isolations:
+            self._enter_open(now, "tripped by hand", None, seconds)
+
+    def hold(self, state: CircuitState, now: float) -> None:
+        """Put the circuit into a state that only a person ends: FORCED_OPEN, DISABLED or METRICS_ONLY."""
+        if self._isolations or self.state is state:
+            return
+        self._told = False
+        if state is CircuitState.FORCED_OPEN:
+            self._change(state, None, "forced open by hand")
+            self.shut_until = inf
+        elif state is CircuitState.DISABLED:
+            self._change(state, BlindWindow(), "disabled by hand")
+        else:
+            self._change(state, self._settings.window.start(now), "metrics only, by hand")
+
+    def isolate(self) -> None:
+        """Shut the circuit until as many `rejoin` as `isolate` calls were made."""
+        self._isolations += 1
+        if self._isolations == 1:
+            self._change(CircuitState.ISOLATED, None, "isolated by hand")
+            self.shut_until = inf
+
+    def rejoin(self, now: float) -> None:
+        """End one isolation; after the last, begin closed and empty."""
+        self._isolations -= 1
+        if not self._isolations:
+            self._enter_closed(now, "isolation ended")
+
+    # --- transitions -----------------------------------------------------------------------------------------------
+
+    def _enter_open(self, now: float, reason: str, hint: float | None, seconds: float | None = None) -> None:
+        if seconds is None:
+            seconds = self._settings.open_for.seconds(self._openings, self._chance(), hint)
+        self._openings += 1
+        self._change(CircuitState.OPEN, None, reason, seconds)
+        self._until = self.shut_until = now + seconds
+
+    def _enter_half_open(self, reason: str) -> None:
+        settings = self._settings
+        self._change(CircuitState.HALF_OPEN, None, reason)
+        self._round = Round(size=settings.half_open_calls, bound=settings.half_open_bound, lease=settings.probe_lease)
+
+    def _enter_closed(self, now: float, reason: str) -> None:
+        self._openings = 0
+        self._change(CircuitState.CLOSED, self._settings.window.start(now), reason)
+
+    def _change(self, after: CircuitState, window: LiveWindow | None, reason: str, open_for: float | None = None) -> None:
+        before, old = self.state, self.window
+        if old is not None:  # whoever still holds it must leave the fast lane, and come to be counted as late
+            old.edge = -inf
+            self.ok, self.failed, self.slow = self.ok + old.ok, self.failed + old.failed, self.slow + old.slow
+        self.window = window
+        self.state = after
+        self.generation += 1
+        self.shut_until = -inf
+        self._round = None
+        if after is not before:
+            self.news.append(Change(before, after, self.generation, reason, open_for))
+
+    # --- what it knows ---------------------------------------------------------------------------------------------
+
+    def retry_after(self, now: float) -> float | None:
+        """Return the seconds until somebody may pass, or None where a person decides."""
+        if self.state is CircuitState.OPEN:
+            return max(0.0, self._until - now)
+        lease = self._round.next_lease() if self._round is not None else None
+        if lease is not None:
+            return max(0.0, lease - now)
+        return 0.0 if self.state in PASSING or self.state is CircuitState.HALF_OPEN else None
+
+    def save(self, now: float) -> dict[str, object]:
+        """Return what a new process needs to go on from here: ages and counts, no times of this clock."""
+        tally = self.window.tally(now) if self.window is not None else None
+        return {
+            "state": self.state.value,
+            "generation": self.generation,
+            "openings": self._openings,
+            "open_for": max(0.0, self._until - now) if self.state is CircuitState.OPEN else 0.0,
+            "calls": tally.calls if tally else 0,
+            "failures": tally.failures if tally else 0,
+            "slow": tally.slow if tally else 0,
+            "last_failure": self.last_failure,
+        }
+
+    def load(
+        self, now: float, *, state: CircuitState, generation: int, openings: int, open_for: float, calls: int, failures: int, slow: int
+    ) -> None:
+        """Go on from where another process was. A half-open circuit comes back open and ready to probe; an isolation does not come back."""
+        if state in {CircuitState.OPEN, CircuitState.HALF_OPEN}:
+            self._openings = max(0, openings - 1)
+            self._enter_open(now, "restored", None, open_for)
+        elif state in {CircuitState.FORCED_OPEN, CircuitState.DISABLED, CircuitState.METRICS_ONLY}:
+            self.hold(state, now)
+        else:
+            self._enter_closed(now, "restored")
+        if self.window is not None:
+            for number in range(calls):
+                self.window.record(now, failed=number < failures, slow=number < slow)
+            self.window.edge = -inf  # the next call looks at it whole
+        self.generation = max(self.generation, generation)

@@ -1,0 +1,237 @@
+"""How did the last calls go? Two windows, by time and by count, that cost a success one addition.
+
+Both keep running totals that only grow and remember what the totals were where the window begins; what stands in the
+window is a subtraction. So a success needs no lock: it adds one to `ok`. Everything else goes through `record`, under
+the shell's lock.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import deque
+from math import inf
+from typing import TYPE_CHECKING, Protocol, final
+
+from finresilience._checks import positive_count, seconds_of
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+
+@final
+class Tally:
+    """What stands in a window now. A slow failure counts in both; `streak` is the failures since the last success."""
+
+    __slots__ = ("calls", "failures", "slow", "streak")
+
+    def __init__(self, *, calls: int, failures: int, slow: int, streak: int) -> None:
+        self.calls = calls
+        self.failures = failures
+        self.slow = slow
+        self.streak = streak
+
+
+class LiveWindow(Protocol):
+    """A window of one generation of one circuit.
+
+    The fast lane: while `now < edge`, a success that was not slow may be recorded by `ok += 1` alone, without a lock. On
+    an interpreter with the GIL no other thread can come between, since the statement makes no call; without the GIL a
+    success may be lost now and then, which makes the circuit a little more careful, never less. A window whose
+    circuit has moved on has `edge = -inf` for ever.
+    """
+
+    edge: float
+    ok: int
+    failed: int
+    slow: int
+
+    def record(self, now: float, *, failed: bool, slow: bool) -> Tally:
+        """Record one result and return what stands in the window."""
+        ...
+
+    def tally(self, now: float) -> Tally:
+        """Return what stands in the window."""
+        ...
+
+    def lane(self) -> float:
+        """Return until when a success may take the fast lane, if nothing else forbids it."""
+        ...
+
+
+class Window(Protocol):
+    """A choice of window; it opens a live one for each generation of a circuit."""
+
+    def start(self, now: float) -> LiveWindow:
+        """Return an empty live window that begins now."""
+        ...
+
+
+@final
+class TimeWindow:
+    """Judge the calls of the last `seconds`. A call has left the window, at the latest, when its age reaches them.
+
+    Args:
+        seconds: the length of the window.
+        buckets: into how many steps it is divided; a call may leave up to one step early.
+
+    Raises:
+        ConfigurationError: if `seconds` is not positive and finite, or `buckets` not from 1 to 60.
+    """
+
+    __slots__ = ("buckets", "seconds")
+
+    def __init__(self, seconds: float | timedelta, *, buckets: int = 10) -> None:
+        self.seconds = seconds_of("seconds", seconds)
+        self.buckets = positive_count("buckets", buckets, most=60)
+
+    def start(self, now: float) -> LiveWindow:
+        """Return an empty live window that begins now."""
+        return LiveTimeWindow(now, width=self.seconds / self.buckets, size=self.buckets)
+
+    def __repr__(self) -> str:
+        """Show how it was made."""
+        return f"TimeWindow({self.seconds:g}, buckets={self.buckets})"
+
+
+@final
+class CountWindow:
+    """Judge the last `calls` calls, however long they took to come.
+
+    Args:
+        calls: how many. Memory grows with the failures among them, never beyond their number.
+
+    Raises:
+        ConfigurationError: if `calls` is not from 1 to 1,000,000.
+    """
+
+    __slots__ = ("calls",)
+
+    def __init__(self, calls: int) -> None:
+        self.calls = positive_count("calls", calls, most=1_000_000)
+
+    def start(self, now: float) -> LiveWindow:  # noqa: ARG002 - a window by count does not ask the time
+        """Return an empty live window."""
+        return LiveCountWindow(self.calls)
+
+    def __repr__(self) -> str:
+        """Show how it was made."""
+        return f"CountWindow({self.calls})"
+
+
+@final
+class LiveTimeWindow:
+    """A ring of marks: the three running totals as they were when each bucket began."""
+
+    __slots__ = ("_index", "_marks", "_size", "_streak", "_width", "edge", "failed", "ok", "slow")
+
+    def __init__(self, now: float, *, width: float, size: int) -> None:
+        self.ok = self.failed = self.slow = self._streak = 0
+        self._width = width
+        self._size = size
+        self._index = int(now // width)
+        self._marks = array("Q", bytes(24 * size))
+        self.edge = self.lane()
+
+    def record(self, now: float, *, failed: bool, slow: bool) -> Tally:
+        """Record one result and return what stands in the window."""
+        self._turn(now)
+        if failed:
+            self.failed += 1
+            self._streak += 1
+        else:
+            self.ok += 1
+            self._streak = 0
+        if slow:
+            self.slow += 1
+        return self._count()
+
+    def tally(self, now: float) -> Tally:
+        """Return what stands in the window."""
+        self._turn(now)
+        return self._count()
+
+    def lane(self) -> float:
+        """Return when the running bucket ends."""
+        return (self._index + 1) * self._width
+
+    def _turn(self, now: float) -> None:
+        """Mark the beginning of every bucket that began since the last look; at most one turn of the ring."""
+        index = int(now // self._width)
+        for begun in range(max(self._index + 1, index - self._size + 1), index + 1):
+            at = begun % self._size * 3
+            self._marks[at], self._marks[at + 1], self._marks[at + 2] = self.ok, self.failed, self.slow
+        self._index = max(self._index, index)
+
+    def _count(self) -> Tally:
+        oldest = (self._index + 1) % self._size * 3  # the slot that is overwritten next holds the oldest mark
+        failures = self.failed - self._marks[oldest + 1]
+        calls = self.ok - self._marks[oldest] + failures
+        return Tally(calls=calls, failures=failures, slow=self.slow - self._marks[oldest + 2], streak=self._streak)
+
+
+@final
+class LiveCountWindow:
+    """Numbers every call; remembers the numbers of those that failed or were slow, and forgets them as they fall out."""
+
+    __slots__ = ("_failures", "_size", "_slows", "_streak", "edge", "failed", "ok", "slow")
+
+    def __init__(self, size: int) -> None:
+        self.ok = self.failed = self.slow = self._streak = 0
+        self.edge = inf
+        self._size = size
+        self._failures: deque[int] = deque(maxlen=size)
+        self._slows: deque[int] = deque(maxlen=size)
+
+    def record(self, now: float, *, failed: bool, slow: bool) -> Tally:
+        """Record one result and return what stands in the window."""
+        if failed:
+            self.failed += 1
+            self._streak += 1
+            self._failures.append(self.ok + self.failed)
+        else:
+            self.ok += 1
+            self._streak = 0
+        if slow:
+            self.slow += 1
+            self._slows.append(self.ok + self.failed)
+        return self.tally(now)
+
+    def tally(self, now: float) -> Tally:  # noqa: ARG002 - a window by count does not ask the time
+        """Return what stands in the window."""
+        calls = self.ok + self.failed
+        for numbers in (self._failures, self._slows):
+            while numbers and numbers[0] <= calls - self._size:
+                numbers.popleft()
+        return Tally(calls=min(calls, self._size), failures=len(self._failures), slow=len(self._slows), streak=self._streak)
+
+    def lane(self) -> float:
+        """Return for ever: a success never ages a window by count."""
+        return inf
+
+
+@final
+class BlindWindow:
+    """A window that sees nothing, for a circuit that is disabled."""
+
+    __slots__ = ("edge", "failed", "ok", "slow")
+
+    def __init__(self) -> None:
+        self.edge = inf
+        self.ok = self.failed = self.slow = 0
+
+    def record(self, now: float, *, failed: bool, slow: bool) -> Tally:
+        """Count it for the statistics, and see nothing."""
+        if failed:
+            self.failed += 1
+        else:
+            self.ok += 1
+        self.slow += slow
+        return self.tally(now)
+
+    def tally(self, now: float) -> Tally:  # noqa: ARG002 - it sees nothing at any time
+        """Return nothing."""
+        return Tally(calls=0, failures=0, slow=0, streak=0)
+
+    def lane(self) -> float:
+        """Return for ever."""
+        return inf

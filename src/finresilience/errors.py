@@ -1,0 +1,236 @@
+"""Every exception this library raises, in one tree.
+
+    FinresilienceError
+    ├── ConfigurationError (ValueError)      the set-up is wrong: told at construction, before any money moves
+    │   └── DecorationError (TypeError)      this function cannot be guarded this way
+    ├── MissingKeyError                      an IDEMPOTENT call came without a key: nothing was sent
+    ├── RefusedError                         our own refusal: surely not sent, nobody's failure
+    │   ├── CircuitOpenError
+    │   ├── DeadlineExceededError
+    │   └── ThreadLimitError
+    ├── UnknownOutcomeError                  it may have happened: ask, never charge again
+    ├── ExpiredError (TimeoutError)          one attempt outlived its limit; what the provider did is not known
+    ├── ResultError                          a returned value stands where an error was asked for
+    ├── InvalidMoneyError (ValueError)
+    └── CurrencyMismatchError (TypeError)
+
+Each message says what happened, what is now true of the money, and what to do next. None carries a key, a secret or
+an account number.
+"""
+
+from __future__ import annotations
+
+from typing import final
+
+
+class FinresilienceError(Exception):
+    """The root: catch it to catch all that this library raises by itself."""
+
+
+class ConfigurationError(FinresilienceError, ValueError):
+    """An argument cannot work. The message names it and the way out."""
+
+
+@final
+class DecorationError(ConfigurationError, TypeError):
+    """This callable cannot be guarded in this way; it was left alone rather than silently unguarded."""
+
+
+@final
+class MissingKeyError(FinresilienceError, TypeError):
+    """An `Effect.IDEMPOTENT` call found no idempotency key. Nothing was sent."""
+
+
+class RefusedError(FinresilienceError):
+    """We refused to send the call. Nothing reached the provider, so nothing moved."""
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds until it may be worth asking again, or None if nobody knows."""
+        return None
+
+
+@final
+class CircuitOpenError(RefusedError):
+    """The circuit is not letting this call through; the provider was not contacted.
+
+    Built from its four facts so that the message is only written when somebody reads it: a refusal must stay cheap
+    while a provider is down.
+    """
+
+    @property
+    def circuit(self) -> str:
+        """The breaker's name."""
+        return str(self.args[0])
+
+    @property
+    def state(self) -> str:
+        """The state that refused: `open`, `half_open`, `forced_open` or `isolated`."""
+        return str(self.args[1])
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds until a probe may pass, or None where a person holds the circuit open."""
+        wait = self.args[2]
+        return None if wait is None else float(wait)
+
+    @property
+    def generation(self) -> int:
+        """Which life of the circuit refused; every change of state begins a new one."""
+        return int(self.args[3])
+
+    @property
+    def last_failure(self) -> str | None:
+        """The class name of the failure that opened it, never its message."""
+        name = self.args[4]
+        return None if name is None else str(name)
+
+    def __str__(self) -> str:
+        """Say what happened, what is true of the money, and what to do."""
+        cause = f", last failure {self.last_failure}" if self.last_failure else ""
+        wait = self.retry_after
+        after = "Ask whoever holds it open." if wait is None else f"Try again in {max(wait, 0.0):.1f} s, or use another route."
+        return f"{self.circuit} was not called: its circuit is {self.state}{cause}.\n  Nothing was sent, so no money moved.\n  {after}"
+
+
+@final
+class DeadlineExceededError(RefusedError):
+    """The deadline had passed before the call was made, so it was not made."""
+
+    def __init__(self, name: str, late: float) -> None:
+        super().__init__(name, late)
+
+    def __str__(self) -> str:
+        """Say what happened, what is true of the money, and what to do."""
+        name, late = self.args
+        return (
+            f"{name} was not called: its deadline passed {late:.3f} s ago.\n"
+            "  Nothing was sent, so no money moved.\n"
+            "  Give the caller a longer deadline, or find what used it up."
+        )
+
+
+@final
+class ThreadLimitError(RefusedError):
+    """Every thread this timeout may use is still busy, so the call was not made."""
+
+    def __init__(self, name: str, limit: int) -> None:
+        super().__init__(name, limit)
+
+    def __str__(self) -> str:
+        """Say what happened, what is true of the money, and what to do."""
+        name, limit = self.args
+        return (
+            f"{name} was not called: all {limit} of its threads are still at work, some perhaps on calls given up as unknown.\n"
+            "  Nothing was sent, so no money moved.\n"
+            "  Give the client inside a socket timeout (remaining()), or raise thread_limit."
+        )
+
+
+@final
+class UnknownOutcomeError(FinresilienceError):
+    """The call may have happened. It is neither a failure nor a success until somebody asks.
+
+    Args:
+        name: the pipeline or policy that speaks.
+        attempts: how many attempts were sent.
+        happened: what was seen last, in words, without the provider's message.
+        held_back: why it was not tried again, in one sentence.
+        reference: your own reference of the call, if the pipeline was given one; kept out of the message.
+        value: the provider's answer, where one came that told nothing.
+    """
+
+    def __init__(
+        self, name: str, *, attempts: int, happened: str, held_back: str, reference: str | None = None, value: object = None
+    ) -> None:
+        super().__init__(name)
+        self.name = name
+        self.attempts = attempts
+        self.happened = happened
+        self.held_back = held_back
+        self.reference = reference
+        self.value = value
+
+    def __str__(self) -> str:
+        """Say what happened, what is true of the money, and what to do."""
+        count = "1 attempt" if self.attempts == 1 else f"{self.attempts} attempts"
+        return (
+            f"{self.name} may have happened: {self.happened} ({count}).\n"
+            f"  {self.held_back}\n"
+            "  Ask the provider by your own reference (Pipeline.inquiry), or leave it to reconciliation. Do not send it again as new."
+        )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Survive a queue or a process pool with every field."""
+        return (_unknown, (self.name, self.attempts, self.happened, self.held_back, self.reference))
+
+
+def _unknown(name: str, attempts: int, happened: str, held_back: str, reference: str | None) -> UnknownOutcomeError:
+    return UnknownOutcomeError(name, attempts=attempts, happened=happened, held_back=held_back, reference=reference)
+
+
+@final
+class ExpiredError(FinresilienceError, TimeoutError):
+    """An attempt outlived its limit and was given up; the provider may still carry it out.
+
+    Args:
+        name: the policy that gave up.
+        limit: the seconds it had.
+        left_running: True where a thread could not be stopped and may still send the call.
+    """
+
+    def __init__(self, name: str, limit: float, *, left_running: bool = False) -> None:
+        super().__init__(name, limit, left_running)
+        self.name = name
+        self.limit = limit
+        self.left_running = left_running
+
+    def __str__(self) -> str:
+        """Say what happened, what is true of the money, and what to do."""
+        work = " The work itself could not be stopped and is still running." if self.left_running else ""
+        return (
+            f"{self.name} gave up after {self.limit:.3f} s without an answer.{work}\n"
+            "  If the request had left, the provider may have carried it out: the outcome is unknown.\n"
+            "  Ask by your own reference before anything is sent again."
+        )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Survive a queue or a process pool with every field."""
+        return (_expired, (self.name, self.limit, self.left_running))
+
+
+def _expired(name: str, limit: float, left_running: bool) -> ExpiredError:  # noqa: FBT001 - the pickle protocol passes positions
+    return ExpiredError(name, limit, left_running=left_running)
+
+
+@final
+class ResultError(FinresilienceError):
+    """A value was returned where an error was asked for: the answer itself said no, or said nothing.
+
+    Args:
+        name: the policy that speaks.
+        value: the answer, untouched.
+    """
+
+    def __init__(self, name: str, value: object) -> None:
+        super().__init__(name)
+        self.name = name
+        self.value = value
+
+    def __str__(self) -> str:
+        """Say what happened, what is true of the money, and what to do."""
+        return (
+            f"{self.name} was answered with a {type(self.value).__name__} that is not a success.\n"
+            "  The provider spoke, so what it says of the money holds.\n"
+            "  Read `.value`; it is the answer as it came."
+        )
+
+
+@final
+class InvalidMoneyError(FinresilienceError, ValueError):
+    """This is not an amount of that currency; nothing was rounded to make it one."""
+
+
+@final
+class CurrencyMismatchError(FinresilienceError, TypeError):
+    """Two currencies met where only one makes sense; nothing was converted."""

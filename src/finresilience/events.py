@@ -1,0 +1,208 @@
+"""What can be observed. Each event is plain data: names, numbers and class names, never arguments, keys or messages."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, Protocol, dataclass_transform, final
+
+if TYPE_CHECKING:
+    from finresilience.outcome import Classification
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True)
+class Event:
+    """The base. Fields are the annotations of the subclass; all are given by keyword. Treat an event as frozen."""
+
+    __slots__ = ("name",)
+
+    name: str
+
+    def __init__(self, **fields: Any) -> None:  # noqa: ANN401 - type checkers read the fields, see dataclass_transform
+        self.name = fields.pop("name")  # type: ignore[misc]  # set once, here
+        for field in type(self).__slots__:
+            setattr(self, field, fields.pop(field))
+        if fields:
+            message = f"{type(self).__name__} has no field {sorted(fields)}"
+            raise TypeError(message)
+
+    def __repr__(self) -> str:
+        """Show every field: by construction none is secret."""
+        fields = [field for field in ("name", *type(self).__slots__) if field != "value"]  # an answer may hold anything
+        shown = ", ".join(f"{field}={getattr(self, field)!r}" for field in fields)
+        return f"{type(self).__name__}({shown})"
+
+    def __eq__(self, other: object) -> bool:
+        """Two events are equal when they say the same."""
+        return type(self) is type(other) and repr(self) == repr(other)
+
+    def __hash__(self) -> int:
+        """Hash what it says."""
+        return hash(repr(self))
+
+
+@final
+class CircuitChanged(Event):
+    """A circuit went from one state to another."""
+
+    __slots__ = ("after", "before", "generation", "last_failure", "open_for", "reason")
+
+    before: str
+    after: str
+    generation: int
+    reason: str
+    open_for: float | None
+    last_failure: str | None
+
+
+@final
+class ThresholdCrossed(Event):
+    """A metrics-only circuit would have opened. Told once a stay."""
+
+    __slots__ = ("generation", "reason")
+
+    generation: int
+    reason: str
+
+
+@final
+class LateResult(Event):
+    """A result came after it could matter: its circuit had moved on, its lease had run out, or its caller had given up.
+
+    `source` is `circuit` or `thread`; `succeeded` tells what the result was. For a thread this is evidence: the call given
+    up as unknown did happen, or did fail; `value` is then its answer, and the only field that is never shown.
+    """
+
+    __slots__ = ("reference", "source", "succeeded", "value")
+
+    source: str
+    succeeded: bool
+    reference: str | None
+    value: object
+
+
+@final
+class ProbeLost(Event):
+    """A half-open probe did not report before its lease ran out; its permit went to the next caller."""
+
+    __slots__ = ("generation",)
+
+    generation: int
+
+
+@final
+class CallRefused(Event):
+    """We did not send the call. `reason` is the refusal's class name."""
+
+    __slots__ = ("reason", "reference")
+
+    reason: str
+    reference: str | None
+
+
+@final
+class RetryScheduled(Event):
+    """An attempt failed and another follows after `delay` seconds."""
+
+    __slots__ = ("attempt", "classification", "delay", "error_type", "reference")
+
+    attempt: int
+    classification: Classification
+    error_type: str
+    delay: float
+    reference: str | None
+
+
+@final
+class RetriesExhausted(Event):
+    """More attempts would have been allowed by the error, but something else said stop; `reason` says what."""
+
+    __slots__ = ("attempts", "error_type", "reason", "reference")
+
+    attempts: int
+    error_type: str
+    reason: str
+    reference: str | None
+
+
+@final
+class OutcomeUnknown(Event):
+    """A call ended and nobody knows whether it happened."""
+
+    __slots__ = ("attempts", "error_type", "reference")
+
+    attempts: int
+    error_type: str
+    reference: str | None
+
+
+@final
+class CallAbandoned(Event):
+    """Somebody cancelled a call that may have been sent. Ask the provider about it."""
+
+    __slots__ = ("attempt", "ran", "reference")
+
+    attempt: int
+    ran: float
+    reference: str | None
+
+
+@final
+class InquiryAnswered(Event):
+    """We asked the provider about an unknown outcome. `answer` is `found`, `not_found`, `still_unknown` or `failed`."""
+
+    __slots__ = ("answer", "ask", "reference")
+
+    ask: int
+    answer: str
+    reference: str | None
+
+
+class Listener(Protocol):
+    """Anything that wants to hear events. It is called after every lock is released; what it raises is contained and counted."""
+
+    def __call__(self, event: Event, /) -> object:
+        """Take one event. Be quick: it runs in the caller's thread or task."""
+        ...
+
+
+class Publisher:
+    """Hand events to listeners so that none of them can lose a result or replace an error."""
+
+    __slots__ = ("failures", "listeners", "wants_all")
+
+    def __init__(self, listeners: tuple[Listener, ...]) -> None:
+        self.listeners = listeners
+        self.failures = 0
+        # Refusals are told only where somebody besides the log listens: they must stay cheap while a provider is down.
+        self.wants_all = any(listener is not log_event for listener in listeners)
+
+    def __call__(self, event: Event) -> None:
+        """Tell everyone. A listener that raises is counted in `failures`; cancellation passes through."""
+        for listener in self.listeners:
+            try:
+                listener(event)
+            except Exception:  # noqa: BLE001 - a listener must never change what became of the money
+                self.failures += 1
+
+
+_WARNED: Final = (CircuitChanged, OutcomeUnknown, RetriesExhausted, CallAbandoned)
+
+
+def log_event(event: Event, /) -> None:
+    """Warn on the stdlib logger `finresilience` of what a person should know with no set-up at all."""
+    if not isinstance(event, _WARNED):
+        return
+    import logging  # noqa: PLC0415 - loads at the first warning, not at import
+
+    logging.getLogger("finresilience").warning("%s: %s", event.name, _sentence(event), extra={"finresilience_event": event})
+
+
+def _sentence(event: CircuitChanged | OutcomeUnknown | RetriesExhausted | CallAbandoned) -> str:
+    if isinstance(event, CircuitChanged):
+        until = f" for {event.open_for:.1f} s" if event.open_for is not None else ""
+        return f"circuit {event.before} -> {event.after}{until} ({event.reason})"
+    about = f" [reference {event.reference}]" if event.reference else ""
+    if isinstance(event, OutcomeUnknown):
+        return f"outcome unknown after {event.attempts} attempt(s), last {event.error_type}; it may have happened{about}"
+    if isinstance(event, RetriesExhausted):
+        return f"gave up after {event.attempts} attempt(s), last {event.error_type}: {event.reason}{about}"
+    return f"abandoned {event.ran:.3f} s into attempt {event.attempt}; it may have happened{about}"

@@ -1,0 +1,234 @@
+"""The words for how a call can end: it happened, it did not, or nobody knows yet."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, TypeVar, final
+
+from finresilience.errors import ResultError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from finresilience.errors import RefusedError
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+@final
+class Classification(StrEnum):
+    """What one attempt tells about the money."""
+
+    RETRYABLE = "retryable"  # transient, and known not applied
+    NON_RETRYABLE = "non_retryable"  # the answer is no, and stays no
+    UNKNOWN = "unknown"  # it may have been applied
+
+
+RETRYABLE: Final = Classification.RETRYABLE
+NON_RETRYABLE: Final = Classification.NON_RETRYABLE
+UNKNOWN: Final = Classification.UNKNOWN
+
+
+@final
+class Effect(StrEnum):
+    """What happens if the call is carried out twice. The default everywhere is UNSAFE."""
+
+    READ = "read"  # nothing moves
+    IDEMPOTENT = "idempotent"  # the provider recognises a key, so twice is once; the key is required at run time
+    IDEMPOTENT_BY_NATURE = "idempotent_by_nature"  # twice is once without a key, and you say so
+    UNSAFE = "unsafe"  # twice is twice
+
+    @property
+    def repeatable(self) -> bool:
+        """True where an attempt of unknown outcome may be sent again."""
+        return self is not Effect.UNSAFE
+
+
+@final
+class Verdict:
+    """What to make of one error or answer.
+
+    Args:
+        classification: what it tells about the money.
+        counts_against_provider: whether a breaker records it as a failure. By default RETRYABLE and UNKNOWN do: a
+            decline is a healthy provider saying no.
+        retry_after: seconds the provider asked us to wait, if it did.
+    """
+
+    __slots__ = ("classification", "counts_against_provider", "retry_after")
+    __match_args__ = ("classification", "counts_against_provider", "retry_after")
+
+    def __init__(
+        self, classification: Classification, *, counts_against_provider: bool | None = None, retry_after: float | None = None
+    ) -> None:
+        self.classification = classification
+        self.counts_against_provider = (
+            classification is not NON_RETRYABLE if counts_against_provider is None else counts_against_provider
+        )
+        self.retry_after = retry_after
+
+    def __eq__(self, other: object) -> bool:
+        """Two verdicts are equal when they say the same."""
+        return isinstance(other, Verdict) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        """Hash what it says."""
+        return hash(self._key())
+
+    def __repr__(self) -> str:
+        """Show what it says."""
+        counts = "counts" if self.counts_against_provider else "does not count"
+        wait = "" if self.retry_after is None else f", retry after {self.retry_after:g} s"
+        return f"<Verdict {self.classification.value}, {counts}{wait}>"
+
+    def _key(self) -> tuple[object, ...]:
+        return (self.classification, self.counts_against_provider, self.retry_after)
+
+
+@final
+class Ok(Generic[T_co]):
+    """The provider answered and did not say no. Not "money moved": a PENDING is an Ok."""
+
+    __slots__ = ("value",)
+    __match_args__ = ("value",)
+
+    def __init__(self, value: T_co) -> None:
+        self.value = value
+
+    def unwrap(self) -> T_co:
+        """Return the answer."""
+        return self.value
+
+    def __repr__(self) -> str:
+        """Show the kind and the type: an answer may hold what a log must not."""
+        return f"<Ok {type(self.value).__name__}>"
+
+
+class _Answered(Generic[T_co]):
+    """An end that holds the caller's own answer or the caller's own error, never both."""
+
+    __slots__ = ("_error", "_name", "_value")
+    __match_args__ = ("error",)
+
+    def __init__(self, error: Exception | None = None, *, value: T_co | None = None, name: str = "call") -> None:
+        self._error = error
+        self._value = value
+        self._name = name
+
+    @property
+    def value(self) -> T_co | None:
+        """The answer, where one came; None where an error was raised instead."""
+        return self._value
+
+    @property
+    def error(self) -> Exception:
+        """The caller's own error, or a `ResultError` round the answer, built now."""
+        if self._error is None:
+            self._error = ResultError(self._name, self._value)
+        return self._error
+
+    def unwrap(self) -> T_co:
+        """Do what the plain call does: return the answer as it came, or raise the caller's own error."""
+        if self._error is None or isinstance(self._error, ResultError):
+            return self._value  # type: ignore[return-value]  # without an error there is a value, by construction
+        raise self._error
+
+    def __repr__(self) -> str:
+        """Show the kind and the type only."""
+        held = type(self._value).__name__ if self._error is None else type(self._error).__name__
+        return f"<{type(self).__name__} {held}>"
+
+
+@final
+class Declined(_Answered[T_co]):
+    """The answer is no, and stays no: nothing moved."""
+
+    __slots__ = ()
+
+
+@final
+class Failed(_Answered[T_co]):
+    """It failed, and surely was not applied (or was only a READ)."""
+
+    __slots__ = ()
+
+
+@final
+class Unknown:
+    """It may have happened. Ask; do not send it again as new."""
+
+    __slots__ = ("_make",)
+    __match_args__ = ("error",)
+
+    def __init__(self, error: Exception | Callable[[], Exception]) -> None:
+        self._make = error
+
+    @property
+    def error(self) -> Exception:
+        """The error, built now if nobody looked before."""
+        if not isinstance(self._make, Exception):
+            self._make = self._make()
+        return self._make
+
+    def unwrap(self) -> Any:  # noqa: ANN401 - it never returns; Any lets `outcome.unwrap()` keep the type of the answer
+        """Raise it."""
+        raise self.error
+
+    def __repr__(self) -> str:
+        """Show the kind and the type only."""
+        return f"<Unknown {type(self.error).__name__}>"
+
+
+@final
+class Refused:
+    """We did not send it: surely nothing moved."""
+
+    __slots__ = ("_facts", "_type")
+    __match_args__ = ("error",)
+
+    def __init__(self, error: RefusedError | type[RefusedError], facts: tuple[object, ...] = ()) -> None:
+        self._type = error
+        self._facts = facts
+
+    @property
+    def error(self) -> RefusedError:
+        """The refusal, built now if nobody looked before: refusing must stay cheap."""
+        if isinstance(self._type, type):
+            self._type = self._type(*self._facts)
+        return self._type
+
+    def unwrap(self) -> Any:  # noqa: ANN401 - it never returns; Any lets `outcome.unwrap()` keep the type of the answer
+        """Raise it."""
+        raise self.error
+
+    def __repr__(self) -> str:
+        """Show the kind and the type only."""
+        return f"<Refused {type(self.error).__name__}>"
+
+
+Outcome: TypeAlias = Ok[T_co] | Declined[T_co] | Failed[T_co] | Unknown | Refused
+
+
+@final
+class Found(Generic[T_co]):
+    """An inquiry's answer: the provider has it, and this is what it says."""
+
+    __slots__ = ("value",)
+    __match_args__ = ("value",)
+
+    def __init__(self, value: T_co) -> None:
+        self.value = value
+
+
+@final
+class NotFound:
+    """An inquiry's answer: the provider has never seen it. Believed only at the end of the schedule: it may be behind."""
+
+    __slots__ = ()
+
+
+@final
+class StillUnknown:
+    """An inquiry's answer: the provider cannot say yet."""
+
+    __slots__ = ()

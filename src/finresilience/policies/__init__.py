@@ -1,0 +1,1 @@
+"""Thin sync and async shells round the cores."""

@@ -1,0 +1,144 @@
+"""What every policy has: a name, a clock that can be swapped, listeners, and a lock that survives a fork."""
+
+from __future__ import annotations
+
+import os
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+from weakref import WeakSet
+
+from finresilience._checks import name_of
+from finresilience.clock import Clock, obey
+from finresilience.errors import ConfigurationError
+from finresilience.events import Publisher, log_event
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from finresilience.events import Listener
+
+F = TypeVar("F", bound="Callable[..., Any]")
+
+_FORK_WAIT: Final = 0.2  # seconds that a fork waits for a decision under way; decisions take microseconds
+
+
+class _Chance:
+    """A number in [0, 1), from a generator that loads at first use and begins anew in a forked child."""
+
+    __slots__ = ("_random",)
+
+    def __init__(self) -> None:
+        self._random: Callable[[], float] | None = None
+
+    def __call__(self) -> float:
+        if self._random is None:
+            from random import Random  # noqa: PLC0415 - loads at the first jitter, not at import
+
+            self._random = Random().random  # noqa: S311 - jitter, not a secret
+        return self._random()
+
+    def renew(self) -> None:
+        self._random = None
+
+
+chance: Final = _Chance()
+
+
+class Policy:
+    """A name, a clock, a chance, listeners and a lock.
+
+    Every decision is taken under the lock, which is never held across a call, an await or a listener; so one policy
+    serves threads, asyncio and trio at once.
+    """
+
+    __slots__ = ("__weakref__", "_chance", "_clock", "_lock", "_now", "_own_clock", "_publish", "name")
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        clock: Clock | None = None,
+        chance: Callable[[], float] = chance,
+        listeners: Iterable[Listener] = (log_event,),
+    ) -> None:
+        self.name = name_of("name", name)
+        self._chance = chance
+        self._publish = Publisher(_checked(listeners))
+        self._lock = Lock()
+        self._own_clock = clock is not None
+        if clock is None:
+            obey(self)
+        else:
+            self._hear(clock)
+        _live.add(self)
+
+    def told_by(self, clock: Clock, /) -> None:
+        """Follow the ruling clock. Internal: clocks call it."""
+        if not self._own_clock:
+            self._hear(clock)
+
+    def _hear(self, clock: Clock) -> None:
+        self._clock = clock
+        self._now: Callable[[], float] = clock.monotonic
+
+    def forked(self) -> None:
+        """Begin anew in a forked child, where no other thread exists. Internal."""
+
+    def __repr__(self) -> str:
+        """Show the kind and the name."""
+        return f"<{type(self).__name__} {self.name}>"
+
+    def __enter__(self) -> None:
+        """Refuse: a shared policy cannot hold one call's permit."""
+        message = f"`with` needs a permit, not the shared {type(self).__name__}: write `with policy.guard():`"
+        raise ConfigurationError(message)
+
+    def __exit__(self, *exc: object) -> None:
+        """Never reached."""
+
+
+def _checked(listeners: Iterable[Listener]) -> tuple[Listener, ...]:
+    told = tuple(listeners)
+    for listener in told:
+        if not callable(listener):
+            message = f"listeners must be callables that take one event, not a {type(listener).__name__}"
+            raise ConfigurationError(message)
+    return told
+
+
+_live: WeakSet[Policy] = WeakSet()
+_gate = Lock()  # one fork at a time holds the locks
+_held: list[Lock] = []
+
+
+def _before_fork() -> None:
+    """Let no decision be half taken in the child: hold every lock that can be had."""
+    _gate.acquire(timeout=_FORK_WAIT)
+    wait = _FORK_WAIT
+    for policy in list(_live):
+        lock = policy._lock  # noqa: SLF001 - the one place that looks after every lock
+        if lock.acquire(timeout=wait):
+            _held.append(lock)
+        else:
+            wait = 0.001  # one stuck thread is enough to wait for
+
+
+def _after_in_parent() -> None:
+    while _held:
+        _held.pop().release()
+    if _gate.locked():
+        _gate.release()
+
+
+def _after_in_child() -> None:
+    global _gate  # noqa: PLW0603 - the parent's lock may be held by a thread that does not exist here
+    _held.clear()
+    _gate = Lock()
+    for policy in list(_live):
+        policy._lock = Lock()  # noqa: SLF001 - the one place that looks after every lock
+        policy.forked()
+    chance.renew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_in_parent, after_in_child=_after_in_child)

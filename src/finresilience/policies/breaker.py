@@ -1,0 +1,362 @@
+"""The circuit breaker: one object for threads, asyncio and trio at once."""
+
+from __future__ import annotations
+
+from functools import wraps
+from typing import TYPE_CHECKING, Any, final
+
+from finresilience._checks import positive_count, refuse, seconds_of
+from finresilience.cores.breaker import BreakerCore, BreakerSettings, Change, CircuitState, Note
+from finresilience.cores.interval import OpenFor
+from finresilience.cores.trip import ConsecutiveFailures, FailureCount, FailureRate, SlowRate
+from finresilience.cores.window import TimeWindow
+from finresilience.errors import CircuitOpenError, ConfigurationError
+from finresilience.events import CallRefused, CircuitChanged, Event, LateResult, ProbeLost, ThresholdCrossed, log_event
+from finresilience.outcome import Outcome, Refused
+from finresilience.policies.base import chance
+from finresilience.policies.decorate import Kind
+from finresilience.policies.guard import CircuitGuard
+from finresilience.policies.guarding import Guarding, P, R
+from finresilience.policies.isolation import Isolation
+from finresilience.policies.per import PerKey
+from finresilience.policies.plan import Ends, Plan
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
+    from datetime import timedelta
+
+    from finresilience.classify.classifier import ErrorClassifier
+    from finresilience.clock import Clock
+    from finresilience.cores.breaker import Permit
+    from finresilience.cores.trip import TripRule
+    from finresilience.cores.window import Window
+    from finresilience.events import Listener
+
+
+@final
+class CircuitBreaker(Guarding):
+    """Stop calling a provider that is failing, and find out safely when it is back.
+
+    Every permit belongs to one attempt and one generation: a result that comes after the circuit has moved on is reported
+    and changes nothing. Half-open probes are leased: a hung, cancelled or late one can neither wedge nor close the circuit.
+    Declines are a healthy provider saying no; they never open it.
+
+    Args:
+        name: shown in errors, events and logs.
+        window: `TimeWindow(seconds)` or `CountWindow(calls)`; the last 60 s by default.
+        failure_rate: open at this share of failures; 0.5 where no rule at all is given.
+        minimum_calls: how many calls the rates need before they may open it.
+        failure_count: open at this many failures in the window.
+        consecutive_failures: open at this many failures in a row.
+        slow_rate: open at this share of slow calls; needs `slow_after`.
+        slow_after: seconds after which a call is slow.
+        rules: rules of your own (`TripRule`).
+        open_for: seconds, or an `OpenFor`: grows with each opening in a row.
+        half_open_calls: how many probes decide whether the provider is back.
+        probe_lease: seconds after which a probe that has not reported gives its permit to the next caller. Longer than the call's
+            timeout, or slow probes never count.
+        classify: rules of your own, where the breaker stands alone; a Pipeline gives it the pipeline's.
+        clock: tells the time.
+        chance: numbers in [0, 1) for jitter.
+        listeners: hear every event; by default changes are logged.
+
+    Raises:
+        ConfigurationError: if an argument cannot work; the message names it and the way out.
+    """
+
+    __slots__ = ("_classify", "_own_plan", "_settings", "core", "slow_after")
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        window: Window | None = None,
+        failure_rate: float | None = None,
+        minimum_calls: int = 20,
+        failure_count: int | None = None,
+        consecutive_failures: int | None = None,
+        slow_rate: float | None = None,
+        slow_after: float | timedelta | None = None,
+        rules: Iterable[TripRule] = (),
+        open_for: float | timedelta | OpenFor = 30.0,
+        half_open_calls: int = 3,
+        probe_lease: float | timedelta = 30.0,
+        classify: ErrorClassifier | None = None,
+        clock: Clock | None = None,
+        chance: Callable[[], float] = chance,
+        listeners: Iterable[Listener] = (log_event,),
+    ) -> None:
+        super().__init__(name, clock=clock, chance=chance, listeners=listeners)
+        positive_count("minimum_calls", minimum_calls)
+        chosen = [*_rates(failure_rate, slow_rate, slow_after, minimum_calls), *_counts(failure_count, consecutive_failures), *rules]
+        self._start(
+            BreakerSettings(
+                window=_checked_window(window),
+                rules=_checked_rules(chosen) or (FailureRate(0.5, minimum_calls=minimum_calls),),
+                open_for=open_for if isinstance(open_for, OpenFor) else _open_for(open_for),
+                half_open_calls=positive_count("half_open_calls", half_open_calls, most=10_000),
+                probe_lease=seconds_of("probe_lease", probe_lease),
+            ),
+            classify,
+        )
+
+    def _start(self, settings: BreakerSettings, classify: ErrorClassifier | None) -> None:
+        self._settings = settings
+        self._classify = classify
+        self._own_plan = None
+        self.slow_after = settings.slow_after
+        self.core = BreakerCore(settings, self._now(), self._chance)
+
+    def _sibling(self, name: str) -> CircuitBreaker:
+        """Return a closed breaker of the same settings."""
+        other = CircuitBreaker.__new__(CircuitBreaker)
+        clock = self._clock if self._own_clock else None
+        Guarding.__init__(other, name, clock=clock, chance=self._chance, listeners=self._publish.listeners)
+        other._start(self._settings, self._classify)
+        return other
+
+    def _planned(self) -> Plan:
+        return Plan(self, breaker=self, classifier=self._classify, speaks=False)
+
+    # --- used by calls and guards ----------------------------------------------------------------------------------
+
+    def choose(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> CircuitBreaker:  # noqa: ARG002 - a family would choose by them
+        """Return the breaker for a call of these arguments: this one."""
+        return self
+
+    def admit(self, now: float) -> Permit | None:
+        """Return the permit of one attempt, or None if it must not be made. Settle or release every permit."""
+        with self._lock:
+            permit = self.core.admit(now)
+            news = self._news()
+        self._tell(news)
+        return permit
+
+    def settle(
+        self, permit: Permit, now: float, *, failed: bool, slow: bool = False, failure: str | None = None, hint: float | None = None
+    ) -> None:
+        """Record what became of one attempt, and tell the listeners once the lock is released."""
+        with self._lock:
+            self.core.settle(permit, now, failed=failed, slow=slow, failure=failure, hint=hint)
+            news = self._news()
+        self._tell(news)
+
+    def release(self, permit: Permit) -> None:
+        """Take back a permit whose attempt says nothing about the provider."""
+        with self._lock:
+            self.core.release(permit)
+
+    def facts(self, now: float) -> tuple[object, ...]:
+        """Return what a `CircuitOpenError` is built from."""
+        core = self.core
+        return (self.name, core.state.value, core.retry_after(now), core.generation, core.last_failure)
+
+    def refuse_if_shut(self, ends: Ends) -> None:
+        """Raise `CircuitOpenError` if surely nobody may pass now. Reads one number, and takes no lock: this is the path that callers
+        of a dead provider take.
+        """
+        core, now = self.core, self._now()
+        if now < core.shut_until:
+            self._refused(ends)
+            raise CircuitOpenError(self.name, core.state.value, core.shut_until - now, core.generation, core.last_failure)
+
+    def _refused(self, ends: Ends) -> None:
+        self.core.refused += 1
+        ends.refused += 1
+        if self._publish.wants_all:
+            self._publish(CallRefused(name=self.name, reason="CircuitOpenError", reference=None))
+
+    def outcome(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Outcome[R]:
+        """Call `fn` guarded and return how it ended, cheaply where the circuit is open."""
+        if self.core.shut_until > (now := self._now()):
+            self._refused(self._plan.ends)
+            return Refused(CircuitOpenError, self.facts(now))
+        return super().outcome(fn, *args, **kwargs)
+
+    async def aoutcome(self, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> Outcome[R]:
+        """Await `fn` guarded and return how it ended, cheaply where the circuit is open."""
+        if self.core.shut_until > (now := self._now()):
+            self._refused(self._plan.ends)
+            return Refused(CircuitOpenError, self.facts(now))
+        return await super().aoutcome(fn, *args, **kwargs)
+
+    def guard(self) -> CircuitGuard:
+        """Return a permit for one block: `with breaker.guard():` or `async with breaker.guard():`.
+
+        The block's error is judged and passed on as it is. Entering raises `CircuitOpenError` where the circuit is open.
+        """
+        return CircuitGuard(self, self._plan.classifier)
+
+    def _generator(self, fn: Callable[..., Any], kind: Kind) -> Callable[..., Any]:
+        if kind is Kind.GENERATOR:
+
+            @wraps(fn)
+            def steps(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the caller's own signature
+                with self.guard():
+                    return (yield from fn(*args, **kwargs))
+
+            return steps
+
+        @wraps(fn)
+        async def asteps(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the caller's own signature
+            from contextlib import aclosing  # noqa: PLC0415 - loads at first async use
+
+            async with self.guard(), aclosing(fn(*args, **kwargs)) as inner:
+                async for item in inner:
+                    yield item
+
+        return asteps
+
+    # --- a person decides ------------------------------------------------------------------------------------------
+
+    def reset(self) -> None:
+        """Close the circuit and forget what it saw; isolations stay in force."""
+        self._act(lambda core, now: core.reset(now))
+
+    def trip(self, *, seconds: float | timedelta | None = None) -> None:
+        """Open the circuit for `seconds`, or for as long as it would choose itself."""
+        wait = None if seconds is None else seconds_of("seconds", seconds)
+        self._act(lambda core, now: core.trip(now, wait))
+
+    def force_open(self) -> None:
+        """Let nobody pass until `reset`."""
+        self._act(lambda core, now: core.hold(CircuitState.FORCED_OPEN, now))
+
+    def disable(self) -> None:
+        """Let everybody pass and look at nothing until `reset`."""
+        self._act(lambda core, now: core.hold(CircuitState.DISABLED, now))
+
+    def metrics_only(self) -> None:
+        """Let everybody pass, keep counting, and tell once when the circuit would have opened; until `reset`."""
+        self._act(lambda core, now: core.hold(CircuitState.METRICS_ONLY, now))
+
+    def isolate(self) -> Isolation:
+        """Shut the circuit until the returned handle is released; with several handles, until the last one is."""
+        self._act(lambda core, _: core.isolate())
+        return Isolation(self)
+
+    def rejoin(self) -> None:
+        """End one isolation. Internal: handles call it, once each."""
+        self._act(lambda core, now: core.rejoin(now))
+
+    def _act(self, deed: Callable[[BreakerCore, float], None]) -> None:
+        with self._lock:
+            deed(self.core, self._now())
+            news = self._news()
+        self._tell(news)
+
+    # --- what it knows ---------------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> CircuitState:
+        """The state now. Looking changes nothing: an open circuit whose time is over is open until somebody asks to pass."""
+        return self.core.state
+
+    def statistics(self) -> dict[str, object]:
+        """Return what stands in the window and what has been since the start."""
+        with self._lock:
+            now, core = self._now(), self.core
+            window = core.window
+            tally = window.tally(now) if window is not None else None
+            live = (window.ok, window.failed, window.slow) if window is not None else (0, 0, 0)
+            return {
+                "name": self.name,
+                "state": core.state.value,
+                "generation": core.generation,
+                "retry_after": core.retry_after(now),
+                "window": {"calls": tally.calls, "failures": tally.failures, "slow": tally.slow} if tally else None,
+                "succeeded": core.ok + live[0],
+                "failed": core.failed + live[1],
+                "slow": core.slow + live[2],
+                "refused": core.refused,
+                "late": core.late,
+                "listener_failures": self._publish.failures,
+            }
+
+    def snapshot(self) -> dict[str, object]:
+        """Return what another process needs to go on from here, as JSON-ready data: ages and counts, and the UTC time taken."""
+        with self._lock:
+            saved = self.core.save(self._now())
+        return {"name": self.name, "taken": self._clock.utc().isoformat(), **saved}
+
+    def restore(self, snapshot: Mapping[str, object]) -> None:
+        """Go on from where `snapshot` was taken. A half-open circuit comes back open and ready to probe.
+
+        Raises:
+            ConfigurationError: if it is not a snapshot; the circuit is left as it was.
+        """
+        from finresilience.policies.snapshot import checked_snapshot  # noqa: PLC0415 - rarely needed
+
+        saved = checked_snapshot(snapshot)
+        self._act(lambda core, now: core.load(now, **saved))
+
+    def per(self, key: Callable[..., Hashable], *, at_most: int) -> PerKey:
+        """Return a policy that keeps one such breaker for each `key(*args, **kwargs)` of its calls.
+
+        Args:
+            key: from the call's arguments to what names the circuit, such as the provider.
+            at_most: how many breakers are kept; the least recently used closed one makes room.
+        """
+        return PerKey(self, key, at_most=at_most)
+
+    def _news(self) -> list[Change | Note]:
+        news = self.core.news
+        if news:
+            self.core.news = []
+        return news
+
+    def _tell(self, news: list[Change | Note]) -> None:
+        for item in news:
+            self._publish(self._event(item))
+
+    def _event(self, item: Change | Note) -> Event:
+        if isinstance(item, Change):
+            return CircuitChanged(
+                name=self.name,
+                before=item.before.value,
+                after=item.after.value,
+                generation=item.generation,
+                reason=item.reason,
+                open_for=item.open_for,
+                last_failure=self.core.last_failure,
+            )
+        if item.kind == "late":
+            return LateResult(name=self.name, source="circuit", succeeded=not item.failed, reference=None, value=None)
+        if item.kind == "probe_lost":
+            return ProbeLost(name=self.name, generation=item.generation)
+        return ThresholdCrossed(name=self.name, generation=item.generation, reason=item.detail)
+
+
+def _rates(failure: float | None, slow: float | None, after: float | timedelta | None, minimum: int) -> list[TripRule]:
+    if (slow is None) != (after is None):
+        message = "slow_rate and slow_after belong together: give the share that is too much, and the seconds after which a call is slow"
+        raise ConfigurationError(message)
+    rules: list[TripRule] = [] if failure is None else [FailureRate(failure, minimum_calls=minimum)]
+    if slow is not None and after is not None:
+        rules.append(SlowRate(slow, after=after, minimum_calls=minimum))
+    return rules
+
+
+def _counts(failures: int | None, streak: int | None) -> list[TripRule]:
+    rules: list[TripRule] = [] if failures is None else [FailureCount(failures)]
+    return rules if streak is None else [*rules, ConsecutiveFailures(streak)]
+
+
+def _checked_rules(rules: list[TripRule]) -> tuple[TripRule, ...]:
+    for rule in rules:
+        if not callable(getattr(rule, "trips", None)) or not hasattr(rule, "minimum_calls"):
+            refuse("rules", rule, "objects with `minimum_calls` and `trips(tally)`, see TripRule")
+    return tuple(rules)
+
+
+def _checked_window(window: Window | None) -> Window:
+    if window is None:
+        return TimeWindow(60.0)
+    if not callable(getattr(window, "start", None)):
+        refuse("window", window, "a TimeWindow or a CountWindow")
+    return window
+
+
+def _open_for(seconds: float | timedelta) -> OpenFor:
+    base = seconds_of("open_for", seconds)
+    return OpenFor(base, cap=max(600.0, base))

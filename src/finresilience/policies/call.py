@@ -1,0 +1,410 @@
+"""One guarded call from its first doubt to its end: the part that sync and async share.
+
+The fast lanes deal with a first attempt that simply works. Whatever else happens comes here: a `Call` is told what became
+of each attempt, asks the cores, and knows what to do next. It never sleeps and never calls the function; the shells do.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING, Any, Final, TypeVar, final
+
+from finresilience.context import CallContext, current
+from finresilience.cores.join import End, Join
+from finresilience.cores.probes import Probe
+from finresilience.cores.retry import Stop, may_repeat
+from finresilience.errors import (
+    CircuitOpenError,
+    DeadlineExceededError,
+    ExpiredError,
+    FinresilienceError,
+    RefusedError,
+    UnknownOutcomeError,
+)
+from finresilience.events import CallAbandoned, CallRefused, OutcomeUnknown, RetriesExhausted, RetryScheduled
+from finresilience.outcome import (
+    NON_RETRYABLE,
+    UNKNOWN,
+    Declined,
+    Effect,
+    Failed,
+    Ok,
+    Outcome,
+    Refused,
+    Unknown,
+    Verdict,
+)
+from finresilience.policies.decorate import not_a_value
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from finresilience.cores.breaker import Permit
+    from finresilience.policies.breaker import CircuitBreaker
+    from finresilience.policies.plan import Plan
+
+T = TypeVar("T")
+
+# Reasons that a person wants to hear of: the error would have allowed another attempt.
+_EXHAUSTED: Final = frozenset(
+    {Stop.ATTEMPTS, Stop.ELAPSED, Stop.DEADLINE, Stop.BUDGET, Stop.TREE_BUDGET, Stop.NESTED, Stop.PROBE, Stop.CIRCUIT}
+)
+_TRIES: Final = "__finresilience_tries__"  # on an error: (attempts that led to it, the number of that exhaustion)
+
+
+class Exhaustions:
+    """Numbers the calls that gave up, so that an outer layer can tell an error exhausted inside its own attempt from an old one."""
+
+    number = 0
+
+
+@final
+class Call:
+    """What has become of one call so far.
+
+    Args:
+        plan: what guards it.
+        fn: the function.
+        args: its arguments.
+        kwargs: its keyword arguments.
+        started: when the call began, monotonic.
+        context: the call's context, where a lane made one already.
+    """
+
+    __slots__ = (
+        "_answer",
+        "_carry",
+        "_error",
+        "_join",
+        "_plan",
+        "_probing",
+        "_refusal",
+        "_stop",
+        "_tried",
+        "_tries",
+        "_waits",
+        "args",
+        "attempt_started",
+        "breaker",
+        "context",
+        "deadline",
+        "fn",
+        "kwargs",
+        "limit",
+        "permit",
+        "running",
+        "started",
+        "wait",
+    )
+
+    def __init__(
+        self,
+        plan: Plan,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        started: float,
+        *,
+        context: CallContext | None = None,
+    ) -> None:
+        self._plan = plan
+        self.fn = fn
+        self.args = args
+        self.kwargs = kwargs
+        self.started = self.attempt_started = started
+        self.context = context if context is not None else plan.context(started, args, kwargs)
+        outer = current.get()
+        inherited = inf if outer is None or outer.deadline is None else outer.deadline
+        self.deadline = min(started + plan.deadline, inherited)
+        self.limit = inf
+        self.breaker: CircuitBreaker | None = None if plan.breaker is None else plan.breaker.choose(args, kwargs)
+        self.permit: Permit | None = None
+        self.running = False  # whether an attempt is under way
+        self.wait: float | None = 0.0  # seconds before the next attempt; None once the call has ended
+        self._join = Join(plan.effect, keyed=self.context.key is not None)
+        self._tries = 0
+        self._tried = Exhaustions.number
+        self._carry = 0.0
+        self._waits: list[float] = []
+        self._stop = Stop.ONCE
+        self._probing = False
+        self._error: Exception | None = None
+        self._answer: Any = None
+        self._refusal: Refused | None = None
+
+    def resume(self, permit: Permit | None, limit: float, tried: int) -> None:
+        """Take over a first attempt that a lane began: its permit, its limit, and the number of exhaustions when it began."""
+        self.permit = permit
+        self.limit = limit
+        self._tried = tried
+        self.running = True
+
+    # --- before an attempt -----------------------------------------------------------------------------------------
+
+    def admit(self) -> bool:
+        """Return whether the next attempt may be made; if not, the call has ended."""
+        now = self._plan.owner._now()  # noqa: SLF001 - a call is the inside of its policies
+        if now >= self.deadline:
+            return self._refuse(Refused(DeadlineExceededError, (self._plan.owner.name, now - self.deadline)), Stop.DEADLINE)
+        if self.breaker is not None:
+            self.permit = self.breaker.admit(now)
+            if self.permit is None:
+                return self._refuse(Refused(CircuitOpenError, self.breaker.facts(now)), Stop.CIRCUIT)
+            self._probing = isinstance(self.permit, Probe)
+        self.attempt_started = now
+        timeout = self._plan.timeout
+        self.limit = self.deadline if timeout is None else min(self.deadline, now + timeout.seconds)
+        return True
+
+    def enter(self) -> CallContext:
+        """Return the context of the attempt that begins now; each attempt has its own, so that a leftover of one marks no other."""
+        call = self.context
+        own = CallContext(self.limit, call.clock, call.base_key, call.key, call.reference, call.budget)
+        own.attempt = self._join.sent + 1
+        if self.limit == inf:
+            own.deadline = None
+        self.context = own
+        self._tried = Exhaustions.number
+        self.running = True
+        return own
+
+    def _refuse(self, refusal: Refused, stop: Stop) -> bool:
+        self._stop = stop
+        self._refusal = refusal
+        self.wait = None
+        return False
+
+    # --- after an attempt ------------------------------------------------------------------------------------------
+
+    def returned(self, value: Any, *, late: bool = False) -> None:  # noqa: ANN401 - any answer at all
+        """Take the answer of an attempt; `late` where it came after its expiry: it wins, and counts as slow (law 3)."""
+        plan, now = self._plan, self._plan.owner._now()  # noqa: SLF001 - a call is the inside of its policies
+        self.running = False
+        verdict = None
+        if value.__class__ not in plan.plain:
+            if hasattr(value, "__await__"):
+                self.failed(not_a_value(plan.owner.name, value))
+                return
+            verdict = plan.retry.verdict_on(value) if plan.retry is not None else None
+            verdict = verdict or plan.classifier.value(value)
+        if verdict is not None:
+            self._ended(verdict, now, None, value, type(value).__name__)
+            return
+        if self.breaker is not None and self.permit is not None:
+            slow = late or now - self.attempt_started > plan.slow_after
+            self.breaker.settle(self.permit, now, failed=False, slow=slow)
+        self._join.sent += 1
+        self._answer = Ok(value)
+        self.wait = None
+
+    def failed(self, error: Exception) -> None:
+        """Take the error of an attempt."""
+        plan, now = self._plan, self._plan.owner._now()  # noqa: SLF001 - a call is the inside of its policies
+        self.running = False
+        if isinstance(error, RefusedError):  # by a policy further in, or by the function: it was not sent (law 5)
+            self._give_back()
+            self._refuse(Refused(error), Stop.REFUSED)
+            return
+        verdict = plan.judge(error, sent=self.context.sent or not plan.marks_sent)
+        if isinstance(error, ExpiredError) and now < self.attempt_started + plan.threshold:
+            verdict = Verdict(verdict.classification, counts_against_provider=False)  # it had no fair chance to answer (law 4)
+        tries, number = getattr(error, _TRIES, (1, 0))
+        self._tries += (tries if number > self._tried else 1) - 1
+        self._ended(verdict, now, error, None, type(error).__name__)
+
+    def abandoned(self) -> None:
+        """Take note that somebody outside cancelled the call, in an attempt or between two. Every permit goes back."""
+        plan, now = self._plan, self._plan.owner._now()  # noqa: SLF001 - a call is the inside of its policies
+        plan.ends.abandoned += 1
+        if self.permit is not None and self.breaker is not None and now >= self.deadline and self._fair(now):
+            self.breaker.settle(self.permit, now, failed=True, failure="ExpiredError")  # an inherited deadline, not a whim
+            self.permit = None
+        self._give_back()
+        may_be_sent = self._join.end() is End.UNKNOWN or (self.running and (self.context.sent or not plan.marks_sent))
+        self._error = None
+        if may_be_sent and plan.effect is not Effect.READ and plan.speaks:
+            attempt, ran = self._join.sent + 1, now - self.attempt_started
+            plan.owner._publish(  # noqa: SLF001 - a call is the inside of its policies
+                CallAbandoned(name=plan.owner.name, attempt=attempt, ran=ran, reference=self.context.reference)
+            )
+
+    def _fair(self, now: float) -> bool:
+        return now >= self.attempt_started + self._plan.threshold
+
+    def _give_back(self) -> None:
+        if self.permit is not None and self.breaker is not None:
+            self.breaker.release(self.permit)
+        self.permit = None
+
+    def _ended(self, verdict: Verdict, now: float, error: Exception | None, value: object, name: str) -> None:
+        """Settle the permit, note the attempt, and decide what next. The permit is settled before any wait (law 6)."""
+        self._settle(verdict, now, name)
+        self._join.attempt(verdict)
+        self._tries += 1
+        self._error = error
+        self._answer = value
+        decision = self._decide(verdict, now)
+        if isinstance(decision, Stop):
+            self._stop = decision
+            self.wait = None
+            return
+        self.wait, self._carry = decision
+        self._waits.append(self.wait)
+        self._plan.ends.retried += 1
+        self._plan.owner._publish(  # noqa: SLF001 - a call is the inside of its policies
+            RetryScheduled(
+                name=self._plan.owner.name,
+                attempt=self._join.sent,
+                classification=verdict.classification,
+                error_type=name,
+                delay=self.wait,
+                reference=self.context.reference,
+            )
+        )
+
+    def _settle(self, verdict: Verdict, now: float, name: str) -> None:
+        permit, breaker = self.permit, self.breaker
+        self.permit = None
+        if permit is None or breaker is None:
+            return
+        failed = verdict.counts_against_provider
+        if not failed and verdict.classification is not NON_RETRYABLE:
+            breaker.release(permit)  # not the provider's doing: it says nothing about it
+            return
+        slow = now - self.attempt_started > self._plan.slow_after
+        breaker.settle(permit, now, failed=failed, slow=slow, failure=name, hint=verdict.retry_after)
+
+    def _decide(self, verdict: Verdict, now: float) -> tuple[float, float] | Stop:
+        plan = self._plan
+        if plan.retry is None:
+            return may_repeat(verdict, plan.effect) or Stop.ONCE
+        decision = plan.retry.settings.decide(
+            verdict,
+            effect=plan.effect,
+            attempt=self._join.sent,
+            spent=self._tries,
+            elapsed=now - self.started,
+            left=self.deadline - now,
+            u=plan.retry._chance(),  # noqa: SLF001 - a call is the inside of its policies
+            carry=self._carry,
+        )
+        if isinstance(decision, Stop):
+            return decision
+        if self._probing and verdict.counts_against_provider:
+            return Stop.PROBE
+        if not plan.retry.withdraw(now):
+            return Stop.BUDGET
+        if self.context.budget is not None and not self.context.budget.spend():
+            return Stop.TREE_BUDGET
+        return decision
+
+    # --- the end ---------------------------------------------------------------------------------------------------
+
+    def outcome(self) -> Outcome[Any]:
+        """Return how the call ended, and let go of everything it held."""
+        error, answer = self._error, self._answer
+        self._error = self._answer = None
+        try:
+            if isinstance(answer, Ok):
+                self._plan.ends.ok += 1
+                return answer
+            return self._unfortunate(error, answer)
+        finally:
+            del error, answer
+
+    def _unfortunate(self, error: Exception | None, value: object) -> Outcome[Any]:
+        plan, end = self._plan, self._join.end()
+        try:
+            if end is End.REFUSED and self._refusal is not None:
+                plan.ends.refused += 1
+                self._tell_refusal(self._refusal)
+                return self._refusal
+            if error is not None and not isinstance(error, FinresilienceError):
+                self._annotate(error)
+            if plan.retry is not None and self._stop in _EXHAUSTED and self._join.sent:
+                self._tell_exhausted(error, value)
+            if end is End.UNKNOWN:
+                plan.ends.unknown += 1
+                return Unknown(self._unknown(error, value))
+            if end is End.DECLINED:
+                plan.ends.declined += 1
+                return Declined(error, value=value, name=plan.owner.name)
+            plan.ends.failed += 1
+            return Failed(error, value=value, name=plan.owner.name)
+        finally:
+            del error, value
+
+    def _unknown(self, error: Exception | None, value: object) -> Exception:
+        plan = self._plan
+        try:
+            name = type(value if error is None else error).__name__
+            if plan.speaks:
+                plan.owner._publish(  # noqa: SLF001 - a call is the inside of its policies
+                    OutcomeUnknown(
+                        name=plan.owner.name, attempts=self._join.sent, error_type=name, reference=self.context.reference
+                    )
+                )
+            elif error is not None:
+                return error  # a lone breaker passes on what it saw
+            unknown = UnknownOutcomeError(
+                plan.owner.name,
+                attempts=self._join.sent,
+                happened=self._happened(error, name),
+                held_back=self._held_back(),
+                reference=self.context.reference,
+                value=value,
+            )
+            unknown.__cause__ = error
+            self._mark(unknown)
+            return unknown
+        finally:
+            del error, value
+
+    def _happened(self, error: Exception | None, name: str) -> str:
+        if isinstance(error, ExpiredError):
+            return f"no answer within {error.limit:.3g} s after the request was sent"
+        if error is None:
+            return f"the answer, a {name}, tells nothing"
+        return f"{name} after the request may have left"
+
+    def _held_back(self) -> str:
+        tried = "Nothing was retried" if self._join.sent <= 1 else "It was not tried again"
+        return f"{tried}, because {self._stop.value}."
+
+    def _annotate(self, error: Exception) -> None:
+        """Leave a note on the caller's own error: attempts and waits. One note, however often the same object is raised."""
+        self._mark(error)
+        if self._join.sent <= 1 and self._stop not in _EXHAUSTED:
+            return
+        waits = ", ".join(f"{wait:.3g}" for wait in self._waits)
+        times = "1 attempt" if self._join.sent == 1 else f"{self._join.sent} attempts"
+        note = f"finresilience: {self._plan.owner.name}: {times}, waits [{waits}] s; stopped because {self._stop.value}"
+        notes = getattr(error, "__notes__", None)
+        if notes:
+            notes[:] = [old for old in notes if not old.startswith(f"finresilience: {self._plan.owner.name}: ")]
+        error.add_note(note)
+
+    def _mark(self, error: Exception) -> None:
+        if self._plan.retry is not None:
+            Exhaustions.number += 1
+            error.__dict__[_TRIES] = (self._tries, Exhaustions.number)
+
+    def _tell_refusal(self, refusal: Refused) -> None:
+        owner = self._plan.owner
+        if owner._publish.wants_all:  # noqa: SLF001 - a call is the inside of its policies
+            reason = type(refusal.error).__name__
+            owner._publish(CallRefused(name=owner.name, reason=reason, reference=self.context.reference))  # noqa: SLF001 - as above
+
+    def _tell_exhausted(self, error: Exception | None, value: object) -> None:
+        owner = self._plan.owner
+        name = type(value if error is None else error).__name__
+        owner._publish(  # noqa: SLF001 - a call is the inside of its policies
+            RetriesExhausted(
+                name=owner.name,
+                attempts=self._join.sent,
+                error_type=name,
+                reason=self._stop.value,
+                reference=self.context.reference,
+            )
+        )
+        del error, value

@@ -1,0 +1,69 @@
+"""A breaker's permit for one block of code."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, final
+
+from finresilience.errors import CircuitOpenError, ConfigurationError
+from finresilience.outcome import NON_RETRYABLE
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from finresilience.classify.classifier import ErrorClassifier
+    from finresilience.cores.breaker import Permit
+    from finresilience.policies.breaker import CircuitBreaker
+
+
+@final
+class CircuitGuard:
+    """One block, one permit. The same object serves `with` and `async with`, once."""
+
+    __slots__ = ("_breaker", "_classifier", "_permit", "_started", "_used")
+
+    def __init__(self, breaker: CircuitBreaker, classifier: ErrorClassifier) -> None:
+        self._breaker = breaker
+        self._classifier = classifier
+        self._permit: Permit | None = None
+        self._started = 0.0
+        self._used = False
+
+    def __enter__(self) -> CircuitGuard:
+        if self._used:
+            message = "this permit was used already: call guard() again for each block"
+            raise ConfigurationError(message)
+        self._used = True
+        breaker = self._breaker
+        self._started = breaker._now()  # noqa: SLF001 - a guard is the inside of its breaker
+        self._permit = breaker.admit(self._started)
+        if self._permit is None:
+            raise CircuitOpenError(*breaker.facts(self._started))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /
+    ) -> None:
+        permit, self._permit = self._permit, None
+        if permit is None:
+            return
+        breaker = self._breaker
+        now = breaker._now()  # noqa: SLF001 - a guard is the inside of its breaker
+        slow = now - self._started > breaker.slow_after
+        if error is None:
+            breaker.settle(permit, now, failed=False, slow=slow)
+            return
+        verdict = self._classifier.error(error) if isinstance(error, Exception) else None
+        if verdict is not None and verdict.counts_against_provider:
+            breaker.settle(permit, now, failed=True, slow=slow, failure=type(error).__name__, hint=verdict.retry_after)
+        elif verdict is not None and verdict.classification is NON_RETRYABLE:
+            breaker.settle(permit, now, failed=False, slow=slow)
+        else:
+            breaker.release(permit)
+
+    async def __aenter__(self) -> CircuitGuard:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /
+    ) -> None:
+        self.__exit__(kind, error, traceback)

@@ -1,0 +1,102 @@
+"""The face that every policy shows: decorator, call, outcome, each sync and async."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+
+from finresilience.errors import DecorationError
+from finresilience.policies.base import F, Policy
+from finresilience.policies.decorate import Kind, bare, dress, kind_of, refuse_async
+from finresilience.policies.lanes import async_lane, sync_lane
+from finresilience.policies.shells import arun, run, settled
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from finresilience.outcome import Outcome
+    from finresilience.policies.plan import Plan
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Guarding(Policy):
+    """A policy that guards calls by a plan of its own."""
+
+    __slots__ = ("_own_plan",)
+
+    _own_plan: Plan | None
+
+    def _planned(self) -> Plan:
+        """Return the plan of this policy standing alone."""
+        raise NotImplementedError
+
+    @property
+    def _plan(self) -> Plan:
+        if self._own_plan is None:
+            self._own_plan = self._planned()
+        return self._own_plan
+
+    @overload
+    def __call__(self, fn: F, /) -> F: ...
+    @overload
+    def __call__(self) -> Callable[[F], F]: ...
+    def __call__(self, fn: F | None = None, /) -> F | Callable[[F], F]:
+        """Return `fn` guarded: a plain or async function, a method, a generator where that makes sense.
+
+        Raises:
+            DecorationError: if it cannot be guarded; it is never left silently unguarded.
+        """
+        if fn is None:
+            return self._decorate
+        return self._decorate(fn)
+
+    def _decorate(self, fn: F) -> F:
+        kind = kind_of(fn)
+        if kind in {Kind.GENERATOR, Kind.ASYNC_GENERATOR}:
+            guarded = self._generator(fn, kind)
+        elif kind is Kind.ASYNC:
+            guarded = async_lane(self._plan, fn)
+        else:
+            self._check_sync(fn)
+            guarded = sync_lane(self._plan, fn)
+        return dress(guarded, fn, self._plan)  # type: ignore[return-value]  # it has the signature of fn, by construction
+
+    def _check_sync(self, fn: Callable[..., Any]) -> None:
+        """Refuse a plain function that this policy cannot serve."""
+
+    def _generator(self, fn: Callable[..., Any], kind: Kind) -> Callable[..., Any]:
+        name = getattr(fn, "__name__", type(fn).__name__)
+        message = (
+            f"{name} is {kind.value}, which {type(self).__name__} cannot guard: what it has yielded already cannot be taken back. "
+            "Guard the call that each step makes, or use a lone CircuitBreaker."
+        )
+        raise DecorationError(message)
+
+    def call(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call `fn` guarded and return its answer, or raise as the laws of outcomes say.
+
+        Raises:
+            DecorationError: if `fn` is async: await `acall` instead.
+        """
+        refuse_async(fn, "call")
+        answer: R = settled(run(self._plan, bare(fn, self._plan), args, kwargs))
+        return answer
+
+    async def acall(self, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Await `fn` guarded and return its answer, or raise as the laws of outcomes say."""
+        answer: R = settled(await arun(self._plan, bare(fn, self._plan), args, kwargs))
+        return answer
+
+    def outcome(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Outcome[R]:
+        """Call `fn` guarded and return how it ended. Raises nothing but what is no `Exception`, and misuse.
+
+        Raises:
+            DecorationError: if `fn` is async: await `aoutcome` instead.
+        """
+        refuse_async(fn, "outcome")
+        return run(self._plan, bare(fn, self._plan), args, kwargs)
+
+    async def aoutcome(self, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> Outcome[R]:
+        """Await `fn` guarded and return how it ended. Raises nothing but what is no `Exception`, and misuse."""
+        return await arun(self._plan, bare(fn, self._plan), args, kwargs)

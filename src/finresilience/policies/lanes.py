@@ -1,0 +1,363 @@
+"""The fast lanes: what a guarded function does while all is well.
+
+A lane makes the first attempt itself. If the attempt simply works, nothing was allocated, locked or decided that need not be;
+whatever else happens, a `Call` takes over. There is a lane for each amount of work, and for sync and async each:
+
+    retry alone            nothing but the call
+    breaker (and retry)    the closed window and one look at the clock
+    everything             a context, a limit, a window
+
+The repetition is deliberate: a shared body would cost more than the guarding itself.
+"""
+
+from __future__ import annotations
+
+import sys
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+from finresilience.context import current
+from finresilience.cores.window import BlindWindow
+from finresilience.errors import ExpiredError
+from finresilience.policies.call import Call, Exhaustions
+from finresilience.policies.limits import AsyncioKit, trio_scope
+from finresilience.policies.shells import ago_on, arun, go_on, run, settled
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from finresilience.context import CallContext
+    from finresilience.cores.breaker import BreakerCore, Permit
+    from finresilience.policies.plan import Plan
+
+Fn = Callable[..., Any] if TYPE_CHECKING else object
+
+
+def sync_lane(plan: Plan, fn: Fn) -> Fn:
+    """Return the function that makes a sync call under `plan`."""
+    breaker, threads = plan.breaker, None if plan.timeout is None else plan.timeout.threads
+    if threads is not None or (breaker is not None and breaker.core is None) or _deposits(plan):
+        return _slow(plan, fn)
+    if not plan.light:
+        return _full(plan, fn, _core_of(plan))
+    return _retry(plan, fn) if breaker is None else _breaker(plan, fn, _core_of(plan))
+
+
+def async_lane(plan: Plan, fn: Fn) -> Fn:
+    """Return the async function that makes a call under `plan`."""
+    breaker = plan.breaker
+    if (breaker is not None and breaker.core is None) or _deposits(plan):
+        return _aslow(plan, fn)
+    if not plan.light:
+        return _afull(plan, fn, _core_of(plan))
+    return _aretry(plan, fn) if breaker is None else _abreaker(plan, fn, _core_of(plan))
+
+
+def _deposits(plan: Plan) -> bool:
+    return plan.retry is not None and plan.retry.budget is not None
+
+
+class _NoBreaker:
+    """Stands in for the core of a breaker that is not there: always passing, never looking."""
+
+    __slots__ = ("window",)
+
+    def __init__(self) -> None:
+        self.window = BlindWindow()
+
+
+def _core_of(plan: Plan) -> Any:  # noqa: ANN401 - a core, or what stands in for it
+    core: BreakerCore | None = None if plan.breaker is None else plan.breaker.core
+    return _NoBreaker() if core is None else core
+
+
+# --- anything at all -----------------------------------------------------------------------------------------------
+
+
+def _slow(plan: Plan, fn: Fn) -> Fn:
+    def guarded(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the caller's own signature
+        return settled(run(plan, fn, args, kwargs))
+
+    return guarded
+
+
+def _aslow(plan: Plan, fn: Fn) -> Fn:
+    async def guarded(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the caller's own signature
+        return settled(await arun(plan, fn, args, kwargs))
+
+    return guarded
+
+
+# --- retry alone ---------------------------------------------------------------------------------------------------
+
+
+def _retry(plan: Plan, fn: Fn) -> Fn:
+    plain, exhaustions, ends = plan.plain, Exhaustions, plan.ends
+
+    def guarded(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the caller's own signature
+        tried = exhaustions.number
+        try:
+            value = fn(*args, **kwargs)
+        except BaseException as error:  # noqa: BLE001 - judged in the call; what is no Exception is raised again there
+            call = _first(plan, fn, args, kwargs, error, tried=tried)
+        else:
+            if value.__class__ in plain:
+                ends.ok += 1
+                return value
+            call = _looked(plan, fn, args, kwargs, value, tried=tried)
+        return settled(go_on(plan, call))
+
+    return guarded
+
+
+def _aretry(plan: Plan, fn: Fn) -> Fn:
+    plain, exhaustions, ends = plan.plain, Exhaustions, plan.ends
+
+    async def guarded(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the caller's own signature
+        tried = exhaustions.number
+        try:
+            value = await fn(*args, **kwargs)
+        except BaseException as error:  # noqa: BLE001 - judged in the call; what is no Exception is raised again there
+            call = _first(plan, fn, args, kwargs, error, tried=tried)
+        else:
+            if value.__class__ in plain:
+                ends.ok += 1
+                return value
+            call = _looked(plan, fn, args, kwargs, value, tried=tried)
+        return settled(await ago_on(plan, call))
+
+    return guarded
+
+
+# --- a breaker, perhaps with retry ---------------------------------------------------------------------------------
+
+
+def _breaker(plan: Plan, fn: Fn, core: BreakerCore) -> Fn:
+    if plan.slow_after < inf:
+        return _timed_breaker(plan, fn, core)
+    owner, plain, exhaustions, ends, breaker = plan.owner, plan.plain, Exhaustions, plan.ends, plan.breaker
+
+    def guarded(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the caller's own signature
+        window = core.window
+        if window is None:
+            breaker.refuse_if_shut(ends)
+            return settled(run(plan, fn, args, kwargs))
+        tried = exhaustions.number
+        try:
+            value = fn(*args, **kwargs)
+        except BaseException as error:  # noqa: BLE001 - judged in the call; what is no Exception is raised again there
+            call = _first(plan, fn, args, kwargs, error, permit=window, tried=tried)
+        else:
+            if value.__class__ in plain and owner._now() < window.edge:  # noqa: SLF001 - a plan is the inside of its owner
+                window.ok += 1
+                ends.ok += 1
+                return value
+            call = _looked(plan, fn, args, kwargs, value, permit=window, tried=tried)
+        return settled(go_on(plan, call))
+
+    return guarded
+
+
+def _timed_breaker(plan: Plan, fn: Fn, core: BreakerCore) -> Fn:
+    owner, plain, exhaustions, ends, breaker = plan.owner, plan.plain, Exhaustions, plan.ends, plan.breaker
+    slow_after = plan.slow_after
+
+    def guarded(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the caller's own signature
+        window = core.window
+        if window is None:
+            breaker.refuse_if_shut(ends)
+            return settled(run(plan, fn, args, kwargs))
+        tried, started = exhaustions.number, owner._now()  # noqa: SLF001 - a plan is the inside of its owner
+        try:
+            value = fn(*args, **kwargs)
+        except BaseException as error:  # noqa: BLE001 - judged in the call; what is no Exception is raised again there
+            call = _first(plan, fn, args, kwargs, error, permit=window, tried=tried, started=started)
+        else:
+            now = owner._now()  # noqa: SLF001 - as above
+            if value.__class__ in plain and now < window.edge and now - started <= slow_after:
+                window.ok += 1
+                ends.ok += 1
+                return value
+            call = _looked(plan, fn, args, kwargs, value, permit=window, tried=tried, started=started)
+        return settled(go_on(plan, call))
+
+    return guarded
+
+
+def _abreaker(plan: Plan, fn: Fn, core: BreakerCore) -> Fn:
+    owner, plain, exhaustions, ends, breaker = plan.owner, plan.plain, Exhaustions, plan.ends, plan.breaker
+    slow_after = plan.slow_after
+    timed = slow_after < inf
+
+    async def guarded(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the caller's own signature
+        window = core.window
+        if window is None:
+            breaker.refuse_if_shut(ends)
+            return settled(await arun(plan, fn, args, kwargs))
+        tried, started = exhaustions.number, owner._now() if timed else None  # noqa: SLF001 - a plan is the inside of its owner
+        try:
+            value = await fn(*args, **kwargs)
+        except BaseException as error:  # noqa: BLE001 - judged in the call; what is no Exception is raised again there
+            call = _first(plan, fn, args, kwargs, error, permit=window, tried=tried, started=started)
+        else:
+            now = owner._now()  # noqa: SLF001 - as above
+            if value.__class__ in plain and now < window.edge and (started is None or now - started <= slow_after):
+                window.ok += 1
+                ends.ok += 1
+                return value
+            call = _looked(plan, fn, args, kwargs, value, permit=window, tried=tried, started=started)
+        return settled(await ago_on(plan, call))
+
+    return guarded
+
+
+# --- everything ----------------------------------------------------------------------------------------------------
+
+
+def _full(plan: Plan, fn: Fn, core: BreakerCore) -> Fn:
+    owner, plain, exhaustions, slow_after, ends = plan.owner, plan.plain, Exhaustions, plan.slow_after, plan.ends
+    seconds = inf if plan.timeout is None else plan.timeout.seconds
+
+    def guarded(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the caller's own signature
+        window, started = core.window, owner._now()  # noqa: SLF001 - a plan is the inside of its owner
+        context = plan.context(started, args, kwargs)
+        if window is None or context.deadline <= started:
+            return settled(go_on(plan, Call(plan, fn, args, kwargs, started, context=context)))
+        limit = _narrowed(context, started + seconds)
+        tried, token = exhaustions.number, current.set(context)
+        try:
+            value = fn(*args, **kwargs)
+        except BaseException as error:  # noqa: BLE001 - judged in the call; what is no Exception is raised again there
+            current.reset(token)
+            call = _first(plan, fn, args, kwargs, error, window, tried, started, context, limit)
+        else:
+            current.reset(token)
+            now = owner._now()  # noqa: SLF001 - as above
+            if value.__class__ in plain and now < window.edge and now < limit and now - started <= slow_after:
+                window.ok += 1
+                ends.ok += 1
+                return value
+            call = _looked(plan, fn, args, kwargs, value, window, tried, started, context, limit, late=now >= limit)
+        return settled(go_on(plan, call))
+
+    return guarded
+
+
+def _afull(plan: Plan, fn: Fn, core: BreakerCore) -> Fn:
+    owner, plain, exhaustions, slow_after, ends = plan.owner, plan.plain, Exhaustions, plan.slow_after, plan.ends
+    seconds, exact = (inf, False) if plan.timeout is None else (plan.timeout.seconds, plan.timeout.exact)
+    asyncio: AsyncioKit | None = None
+
+    async def guarded(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the caller's own signature
+        nonlocal asyncio
+        window, started = core.window, owner._now()  # noqa: SLF001 - a plan is the inside of its owner
+        context = plan.context(started, args, kwargs)
+        if window is None or context.deadline <= started:
+            return settled(await ago_on(plan, Call(plan, fn, args, kwargs, started, context=context)))
+        limit = _narrowed(context, started + seconds)
+        if asyncio is None:
+            asyncio = AsyncioKit()
+        loop = asyncio.running_loop()
+        task = None if loop is None else asyncio.current_task(loop)
+        if task is None or limit == inf:
+            return await elsewhere(window, started, context, limit, args, kwargs)
+        wheel = asyncio.wheel_of(loop)
+        alarm = wheel.arm(limit, started, task, exact=exact)
+        tried, token = exhaustions.number, current.set(context)
+        try:
+            value = await fn(*args, **kwargs)
+        except BaseException as error:  # noqa: BLE001 - judged in the call; what is no Exception is raised again there
+            current.reset(token)
+            seen = ExpiredError(owner.name, limit - started) if wheel.disarm(alarm, error) else error
+            call = _first(plan, fn, args, kwargs, seen, window, tried, started, context, limit)
+        else:
+            current.reset(token)
+            wheel.disarm(alarm, None)
+            now = owner._now()  # noqa: SLF001 - as above
+            if value.__class__ in plain and now < window.edge and not alarm.rung and now - started <= slow_after:
+                window.ok += 1
+                ends.ok += 1
+                return value
+            call = _looked(plan, fn, args, kwargs, value, window, tried, started, context, limit, late=alarm.rung)
+        return settled(await ago_on(plan, call))
+
+    async def elsewhere(
+        window: Permit, started: float, context: CallContext, limit: float, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:  # noqa: ANN401 - the caller's own answer
+        scope = trio_scope(limit - started) if limit < inf and "trio" in sys.modules else None
+        tried, token = exhaustions.number, current.set(context)
+        try:
+            if scope is None:
+                value = await fn(*args, **kwargs)
+            else:
+                with scope:
+                    value = await fn(*args, **kwargs)
+                if scope.cancelled_caught:
+                    raise ExpiredError(owner.name, limit - started)  # noqa: TRY301 - the same end as any other error
+        except BaseException as error:  # noqa: BLE001 - judged in the call; what is no Exception is raised again there
+            current.reset(token)
+            call = _first(plan, fn, args, kwargs, error, window, tried, started, context, limit)
+        else:
+            current.reset(token)
+            late = scope is not None and scope.cancel_called
+            call = _looked(plan, fn, args, kwargs, value, window, tried, started, context, limit, late=late)
+        return settled(await ago_on(plan, call))
+
+    return guarded
+
+
+def _narrowed(context: CallContext, limit: float) -> float:
+    """Give the attempt its limit, within the call's deadline, and return it."""
+    deadline = context.deadline
+    if deadline is None or limit < deadline:
+        context.deadline = limit
+        return limit
+    if deadline == inf:
+        context.deadline = None
+    return deadline
+
+
+# --- handing over --------------------------------------------------------------------------------------------------
+
+
+def _first(
+    plan: Plan,
+    fn: Fn,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    error: BaseException,
+    permit: Permit | None = None,
+    tried: int = 0,
+    started: float | None = None,
+    context: CallContext | None = None,
+    limit: float = inf,
+) -> Call:
+    """Return the call whose first attempt ended in `error`; raise it again if it is no Exception."""
+    call = Call(plan, fn, args, kwargs, plan.owner._now() if started is None else started, context=context)  # noqa: SLF001 - a plan is the inside of its owner
+    call.resume(permit, limit, tried)
+    if isinstance(error, Exception):
+        call.failed(error)
+        return call
+    call.abandoned()
+    raise error
+
+
+def _looked(
+    plan: Plan,
+    fn: Fn,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    value: Any,  # noqa: ANN401 - any answer at all
+    permit: Permit | None = None,
+    tried: int = 0,
+    started: float | None = None,
+    context: CallContext | None = None,
+    limit: float = inf,
+    *,
+    late: bool = False,
+) -> Call:
+    """Return the call whose first attempt ended in a value that needs a second look."""
+    call = Call(plan, fn, args, kwargs, plan.owner._now() if started is None else started, context=context)  # noqa: SLF001 - a plan is the inside of its owner
+    call.resume(permit, limit, tried)
+    call.returned(value, late=late)
+    return call

@@ -1,0 +1,101 @@
+"""How is one async attempt held to its limit? By the wheel on asyncio, by its own scopes on trio."""
+
+from __future__ import annotations
+
+import sys
+from math import inf
+from typing import TYPE_CHECKING, Any, final
+
+from finresilience.errors import ExpiredError
+
+if TYPE_CHECKING:
+    from asyncio import Task
+    from types import TracebackType
+
+    from trio import CancelScope
+
+    from finresilience.policies.wheel import Alarm, Wheel
+
+
+@final
+class AsyncioKit:
+    """What a lane needs of asyncio, loaded at the first async call rather than at import."""
+
+    __slots__ = ("current_task", "running_loop", "wheel_of")
+
+    def __init__(self) -> None:
+        import asyncio  # noqa: PLC0415 - loads at first async use
+
+        from finresilience.policies.wheel import wheel_of  # noqa: PLC0415 - loads asyncio
+
+        self.running_loop = asyncio._get_running_loop  # noqa: SLF001 - documented, for exactly this question
+        self.current_task = asyncio.current_task
+        self.wheel_of = wheel_of
+
+
+def asyncio_task() -> Task[Any] | None:
+    """Return the running asyncio task, or None where another library runs this code."""
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is None or asyncio._get_running_loop() is None:  # noqa: SLF001 - documented, for exactly this question
+        return None
+    task: Task[Any] | None = asyncio.current_task()
+    return task
+
+
+@final
+class AsyncLimit:
+    """Raise `ExpiredError` in the block once the monotonic time is `limit`; use it once.
+
+    Its own expiry is told apart from a cancellation from outside, which passes through untouched. A block that finishes in
+    spite of the expiry keeps its result; `late` tells.
+    """
+
+    __slots__ = ("_alarm", "_exact", "_limit", "_name", "_now", "_scope", "_wheel", "late")
+
+    def __init__(self, name: str, *, limit: float, now: float, exact: bool) -> None:
+        self._name = name
+        self._limit = limit
+        self._now = now
+        self._exact = exact
+        self._alarm: Alarm | None = None
+        self._scope: CancelScope | None = None
+        self.late = False
+
+    def __enter__(self) -> AsyncLimit:
+        if self._limit == inf:
+            return self
+        task = asyncio_task()
+        if task is None:
+            self._scope = trio_scope(self._limit - self._now)
+            self._scope.__enter__()
+        else:
+            from finresilience.policies.wheel import wheel_of  # noqa: PLC0415 - asyncio loads at first async use
+
+            self._wheel: Wheel = wheel_of(task.get_loop())
+            self._alarm = self._wheel.arm(self._limit, self._now, task, exact=self._exact)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /
+    ) -> bool:
+        if self._scope is not None:
+            swallowed = bool(self._scope.__exit__(kind, error, traceback))
+            self.late = self._scope.cancel_called
+            if swallowed and self._scope.cancelled_caught:
+                raise self._expired() from None
+            return swallowed
+        if self._alarm is not None:
+            self.late = self._alarm.rung
+            if self._wheel.disarm(self._alarm, error):
+                raise self._expired() from None
+        return False
+
+    def _expired(self) -> ExpiredError:
+        return ExpiredError(self._name, self._limit - self._now)
+
+
+def trio_scope(seconds: float) -> CancelScope:
+    """Return a trio scope that is cancelled in `seconds`."""
+    import trio  # noqa: PLC0415 - an asyncio user need not have it
+
+    return trio.CancelScope(deadline=trio.current_time() + seconds)

@@ -1,0 +1,163 @@
+"""What guards a call: the policies, the rules and the words that belong to it, put together once."""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING, Any, final
+
+from finresilience.context import CallContext, checked_key, current, derive_key
+from finresilience.errors import ConfigurationError, ExpiredError, MissingKeyError
+from finresilience.outcome import RETRYABLE, UNKNOWN, Effect, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from finresilience.classify.classifier import ErrorClassifier
+    from finresilience.policies.base import Policy
+    from finresilience.policies.breaker import CircuitBreaker
+    from finresilience.policies.inquiry import Inquiry
+    from finresilience.policies.per import PerKey
+    from finresilience.policies.retry import Retry
+    from finresilience.policies.timeout import Timeout
+
+_default: list[ErrorClassifier] = []
+
+
+def default_classifier() -> ErrorClassifier:
+    """Return the rules for whoever was given none: HTTP and its clients, sockets, declines. Made once."""
+    if not _default:
+        from finresilience.classify import payments_classifier  # noqa: PLC0415 - tables load when a call is guarded, not at import
+
+        _default.append(payments_classifier())
+    return _default[0]
+
+
+@final
+class Ends:
+    """How many calls ended how. Ok is counted in the lanes, by one addition."""
+
+    __slots__ = ("abandoned", "declined", "failed", "ok", "refused", "retried", "unknown")
+
+    def __init__(self) -> None:
+        self.abandoned = self.declined = self.failed = self.ok = self.refused = self.retried = self.unknown = 0
+
+    def as_dict(self) -> dict[str, int]:
+        """Return the counts by name."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@final
+class Plan:
+    """Everything a call needs to know of its guards. Immutable but for the counts and the inquiry."""
+
+    __slots__ = (
+        "breaker",
+        "classifier",
+        "deadline",
+        "effect",
+        "ends",
+        "inquiry",
+        "key_of",
+        "marks_sent",
+        "owner",
+        "plain",
+        "reference_of",
+        "retry",
+        "speaks",
+        "slow_after",
+        "threshold",
+        "timeout",
+    )
+
+    def __init__(
+        self,
+        owner: Policy,
+        *,
+        breaker: CircuitBreaker | PerKey | None = None,
+        retry: Retry | None = None,
+        timeout: Timeout | None = None,
+        classifier: ErrorClassifier | None = None,
+        effect: Effect = Effect.UNSAFE,
+        key_of: Callable[..., str | None] | None = None,
+        reference_of: Callable[..., str | None] | None = None,
+        deadline: float = inf,
+        marks_sent: bool = False,
+        speaks: bool = True,
+    ) -> None:
+        self.owner = owner
+        self.breaker = breaker
+        self.retry = retry
+        self.timeout = timeout
+        self.classifier = classifier if classifier is not None else default_classifier()
+        self.effect = effect
+        self.key_of = key_of
+        self.reference_of = reference_of
+        self.deadline = deadline
+        self.marks_sent = marks_sent
+        self.speaks = speaks  # False: a lone breaker passes the caller's errors on as they are
+        self.inquiry: Inquiry | None = None
+        self.ends = Ends()
+        # An answer of one of these classes needs no second look.
+        asks_results = retry is not None and retry.retry_result is not None
+        self.plain: frozenset[type[object]] = frozenset() if asks_results else self.classifier.plain
+        # An attempt given up sooner than this says nothing about the provider (law 4).
+        self.slow_after = inf if breaker is None else breaker.slow_after
+        self.threshold = min(self.slow_after, deadline, inf if timeout is None else timeout.seconds)
+
+    @property
+    def light(self) -> bool:
+        """Return whether calls need no context of their own."""
+        return (
+            self.timeout is None
+            and self.deadline == inf
+            and self.key_of is None
+            and self.reference_of is None
+            and not self.marks_sent
+            and self.effect is not Effect.IDEMPOTENT
+        )
+
+    def context(self, now: float, args: tuple[Any, ...], kwargs: dict[str, Any]) -> CallContext:
+        """Return what the code inside a call of these arguments shall know; its deadline is the whole call's.
+
+        Raises:
+            MissingKeyError: if the call is IDEMPOTENT and no key can be found; nothing was sent.
+            ConfigurationError: if `key` or `reference` gave something unusable.
+        """
+        outer = current.get()
+        deadline = now + self.deadline
+        if outer is None:
+            inner = CallContext(deadline, self.owner._clock)  # noqa: SLF001 - a plan is the inside of its owner
+        else:
+            if outer.deadline is not None and outer.deadline < deadline:
+                deadline = outer.deadline
+            inner = CallContext(deadline, self.owner._clock, outer.base_key, None, outer.reference, outer.budget)  # noqa: SLF001 - as above
+        if self.key_of is not None:
+            inner.base_key = checked_key(self.key_of(*args, **kwargs))
+        if inner.base_key is not None:
+            inner.key = derive_key(inner.base_key, self.owner.name)
+        elif self.effect is Effect.IDEMPOTENT:
+            raise MissingKeyError(self._no_key())
+        if self.reference_of is not None:
+            inner.reference = _reference(self.reference_of(*args, **kwargs))
+        return inner
+
+    def judge(self, error: Exception, *, sent: bool) -> Verdict:
+        """Return the verdict on an attempt's error, knowing whether the request may have left."""
+        verdict = self.classifier.error(error)
+        if sent or verdict.classification is not UNKNOWN or (isinstance(error, ExpiredError) and error.left_running):
+            return verdict
+        return Verdict(RETRYABLE, counts_against_provider=verdict.counts_against_provider, retry_after=verdict.retry_after)
+
+    def _no_key(self) -> str:
+        return (
+            f"{self.owner.name} is IDEMPOTENT but this call has no idempotency key.\n"
+            "  Nothing was sent, so no money moved.\n"
+            "  Give Pipeline(key=...) a function of the arguments, or wrap the call in `with idempotency_key(...)`."
+        )
+
+
+def _reference(reference: object) -> str | None:
+    if reference is not None and not isinstance(reference, str):
+        message = f"reference= must give your own reference as a str or None, not a {type(reference).__name__}"
+        raise ConfigurationError(message)
+    return reference

@@ -1,0 +1,104 @@
+"""The two loops round a call: ask, attempt, do what the core says. Sync and async differ by the awaits."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from finresilience.context import current
+from finresilience.outcome import Outcome, Unknown
+from finresilience.policies.call import Call
+from finresilience.policies.limits import AsyncLimit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from finresilience.policies.plan import Plan
+
+
+def run(plan: Plan, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Outcome[Any]:
+    """Make the call from its beginning and return how it ended."""
+    return go_on(plan, Call(plan, fn, args, kwargs, plan.owner._now()))  # noqa: SLF001 - a plan is the inside of its owner
+
+
+async def arun(plan: Plan, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Outcome[Any]:
+    """Make the call from its beginning and return how it ended."""
+    return await ago_on(plan, Call(plan, fn, args, kwargs, plan.owner._now()))  # noqa: SLF001 - a plan is the inside of its owner
+
+
+def go_on(plan: Plan, call: Call) -> Outcome[Any]:
+    """Make whatever attempts the call still needs, ask if the outcome stays unknown, and return how it ended."""
+    while call.wait is not None:
+        if call.wait > 0.0:
+            try:
+                plan.owner._clock.sleep_sync(call.wait)  # noqa: SLF001 - a plan is the inside of its owner
+            except BaseException:
+                call.abandoned()
+                raise
+        if call.admit():
+            _attempt(plan, call)
+    outcome = call.outcome()
+    if plan.inquiry is not None and isinstance(outcome, Unknown):
+        outcome = plan.inquiry.ask(plan, call, outcome)
+    return outcome
+
+
+async def ago_on(plan: Plan, call: Call) -> Outcome[Any]:
+    """Make whatever attempts the call still needs, ask if the outcome stays unknown, and return how it ended."""
+    while call.wait is not None:
+        if call.wait > 0.0:
+            try:
+                await plan.owner._clock.sleep(call.wait)  # noqa: SLF001 - a plan is the inside of its owner
+            except BaseException:
+                call.abandoned()
+                raise
+        if call.admit():
+            await _aattempt(plan, call)
+    outcome = call.outcome()
+    if plan.inquiry is not None and isinstance(outcome, Unknown):
+        outcome = await plan.inquiry.aask(plan, call, outcome)
+    return outcome
+
+
+def _attempt(plan: Plan, call: Call) -> None:
+    token = current.set(call.enter())
+    threads = None if plan.timeout is None else plan.timeout.threads
+    try:
+        if threads is None:
+            value = call.fn(*call.args, **call.kwargs)
+        else:
+            value = threads.run(plan.owner, call)
+    except Exception as error:  # noqa: BLE001 - every error is judged; none is swallowed
+        call.failed(error)
+    except BaseException:
+        call.abandoned()
+        raise
+    else:
+        call.returned(value, late=call.limit <= plan.owner._now())  # noqa: SLF001 - a plan is the inside of its owner
+    finally:
+        current.reset(token)
+
+
+async def _aattempt(plan: Plan, call: Call) -> None:
+    token = current.set(call.enter())
+    exact = plan.timeout is not None and plan.timeout.exact
+    limit = AsyncLimit(plan.owner.name, limit=call.limit, now=call.attempt_started, exact=exact)
+    try:
+        with limit:
+            value = await call.fn(*call.args, **call.kwargs)
+    except Exception as error:  # noqa: BLE001 - every error is judged; none is swallowed
+        call.failed(error)
+    except BaseException:
+        call.abandoned()
+        raise
+    else:
+        call.returned(value, late=limit.late)
+    finally:
+        current.reset(token)
+
+
+def settled(outcome: Outcome[Any]) -> Any:  # noqa: ANN401 - the caller's own answer
+    """Return or raise what the plain call returns or raises, leaving nothing in this frame for the traceback to keep alive."""
+    try:
+        return outcome.unwrap()
+    finally:
+        del outcome

@@ -1,0 +1,32 @@
+"""Is this really a breaker's snapshot? It may come from a file or a cache, so nothing in it is trusted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from finresilience._checks import positive_count, refuse, seconds_of
+from finresilience.cores.breaker import CircuitState
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def checked_snapshot(snapshot: Mapping[str, object]) -> dict[str, Any]:
+    """Return the arguments for `BreakerCore.load`.
+
+    Raises:
+        ConfigurationError: if anything is missing or impossible.
+    """
+    state = snapshot.get("state")
+    if state not in set(CircuitState):
+        refuse("snapshot['state']", state, "what CircuitBreaker.snapshot() returned")
+    counts = {name: positive_count(f"snapshot[{name!r}]", snapshot.get(name), least=0, most=10**6) for name in ("calls", "failures", "slow")}
+    if max(counts["failures"], counts["slow"]) > counts["calls"]:
+        refuse("snapshot['failures']", counts["failures"], "no more failures or slow calls than calls")
+    return {
+        "state": CircuitState(str(state)),
+        "generation": positive_count("snapshot['generation']", snapshot.get("generation"), least=0, most=10**18),
+        "openings": positive_count("snapshot['openings']", snapshot.get("openings"), least=0),
+        "open_for": seconds_of("snapshot['open_for']", snapshot.get("open_for"), zero=True),
+        **counts,
+    }

@@ -1,0 +1,151 @@
+"""When is the next deadline of this asyncio loop? One timer for all calls in flight, armed for the earliest only.
+
+`asyncio.timeout` makes and cancels a timer for each call. Most calls finish long before; so deadlines are kept in slots of one tick
+and only the earliest slot that is not empty has a timer. Never early, at most one tick late.
+
+An alarm rings by cancelling its task. It waits its turn twice: a result already in hand is delivered first (law 3),
+and an alarm further out in the same task rings only after the inner one was heard, so that each layer can tell its own expiry.
+"""
+
+from __future__ import annotations
+
+from asyncio import AbstractEventLoop, CancelledError, Task, TimerHandle
+from heapq import heappop, heappush
+from threading import local
+from typing import Any, Final, final
+from weakref import ref
+
+TICK: Final = 0.01
+LEAST: Final = 0.1  # shorter waits get a timer of their own: a tick would be too coarse
+MOST: Final = 60.0  # longer ones too: their slots would pile up
+MARGIN: Final = 1e-6  # a loop may call a timer one clock resolution early; an alarm never rings early
+PATIENCE: Final = 3  # loop turns that a result on its way is waited for
+
+
+@final
+class Alarm:
+    """One deadline of one task."""
+
+    __slots__ = ("cancelling", "handle", "rung", "slot", "task", "turns")
+
+    def __init__(self, task: Task[Any], slot: dict[Alarm, None] | None) -> None:
+        self.task: Task[Any] | None = task
+        self.slot = slot
+        self.cancelling = task.cancelling()
+        self.rung = False
+
+
+@final
+class Wheel:
+    """All deadlines of one loop, on the monotonic time of one clock. Used in the loop's own thread only, so it needs no lock."""
+
+    __slots__ = ("_armed", "_loop", "_offset", "_ringing", "_slots", "_ticks", "_timer")
+
+    def __init__(self, loop: AbstractEventLoop) -> None:
+        self._loop = ref(loop)
+        self._slots: dict[int, dict[Alarm, None]] = {}
+        self._ticks: list[int] = []  # a heap of the slots' numbers
+        self._timer: TimerHandle | None = None
+        self._armed = 0
+        self._offset = 0.0  # the loop's clock may have another zero than ours
+        self._ringing: dict[Task[Any], Alarm] = {}
+
+    @property
+    def idle(self) -> bool:
+        """Return whether no timer is set."""
+        return self._timer is None
+
+    def of(self, loop: AbstractEventLoop) -> bool:
+        """Return whether this is the wheel of `loop`."""
+        return self._loop() is loop
+
+    def arm(self, when: float, now: float, task: Task[Any], *, exact: bool = False) -> Alarm:
+        """Return an alarm that will cancel `task` once the monotonic time is `when`, unless it is disarmed."""
+        left = when - now
+        if exact or not LEAST <= left <= MOST:
+            alarm = Alarm(task, None)
+            alarm.handle = self._live().call_later(max(left, 0.0), self._soon, alarm)
+            return alarm
+        tick = int(when / TICK) + 1
+        slot = self._slots.get(tick)
+        if slot is None:
+            slot = self._open(tick, now)
+        alarm = Alarm(task, slot)
+        slot[alarm] = None
+        return alarm
+
+    def disarm(self, alarm: Alarm, error: BaseException | None) -> bool:
+        """End an alarm, and return whether `error` is its doing: our own expiry, told apart from an outer cancellation."""
+        slot, task = alarm.slot, alarm.task
+        alarm.task = None
+        if slot is not None:
+            slot.pop(alarm, None)
+        else:
+            alarm.handle.cancel()
+        if not alarm.rung or task is None:
+            return False
+        if self._ringing.get(task) is alarm:
+            del self._ringing[task]
+        return task.uncancel() <= alarm.cancelling and isinstance(error, CancelledError)
+
+    def _live(self) -> AbstractEventLoop:
+        loop = self._loop()
+        assert loop is not None  # noqa: S101 - only ever called from inside the running loop
+        return loop
+
+    def _open(self, tick: int, now: float) -> dict[Alarm, None]:
+        slot: dict[Alarm, None] = {}
+        self._slots[tick] = slot
+        heappush(self._ticks, tick)
+        if self._timer is None or tick < self._armed:
+            self._offset = self._live().time() - now
+            self._set(tick)
+        return slot
+
+    def _set(self, tick: int) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._armed = tick
+        self._timer = self._live().call_at(tick * TICK + self._offset + MARGIN, self._turn, tick)
+
+    def _turn(self, tick: int) -> None:
+        """Ring the slot whose time has come, and set the timer for the next one that is not empty."""
+        self._timer = None
+        for alarm in reversed(self._slots[tick]):  # the latest armed is the innermost
+            self._soon(alarm)
+        self._slots[tick].clear()
+        while self._ticks and not self._slots[self._ticks[0]]:
+            del self._slots[heappop(self._ticks)]
+        if self._ticks:
+            self._set(self._ticks[0])
+
+    def _soon(self, alarm: Alarm) -> None:
+        alarm.turns = 0
+        self._live().call_soon(self._ring, alarm)
+
+    def _ring(self, alarm: Alarm) -> None:
+        task = alarm.task
+        if task is None or task.done():
+            return
+        waiter = getattr(task, "_fut_waiter", None)
+        if (waiter is None or waiter.done()) and alarm.turns < PATIENCE:
+            alarm.turns += 1  # something is on its way to the task: let it arrive
+            self._live().call_soon(self._ring, alarm)
+        elif task in self._ringing and alarm.turns <= PATIENCE:
+            alarm.turns = PATIENCE + 1
+            self._live().call_later(TICK, self._ring, alarm)
+        else:
+            alarm.rung = True
+            self._ringing[task] = alarm
+            task.cancel()
+
+
+_here = local()
+
+
+def wheel_of(loop: AbstractEventLoop) -> Wheel:
+    """Return the wheel of the loop that runs in this thread."""
+    wheel: Wheel | None = getattr(_here, "wheel", None)
+    if wheel is None or not wheel.of(loop):
+        wheel = _here.wheel = Wheel(loop)
+    return wheel

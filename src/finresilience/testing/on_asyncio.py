@@ -1,0 +1,148 @@
+"""How does asyncio live in virtual time? By a loop whose `time()` is ours, and a selector that jumps instead of waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+from functools import partial
+from math import inf, ulp
+from typing import TYPE_CHECKING, Any, TypeVar, cast, final
+
+import anyio
+
+from finresilience.testing.deadlock import deadlock
+from finresilience.testing.workers import for_clock, held_workers
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
+
+    from finresilience.testing.chance import Chance
+    from finresilience.testing.virtual import VirtualClock
+
+T = TypeVar("T")
+
+
+def run(function: Callable[..., Awaitable[T]], args: Iterable[object], *, clock: VirtualClock, chance: Chance, patience: float) -> T:
+    """Run `function` on a new virtual loop."""
+    with held_workers("asyncio"):
+        return anyio.run(
+            partial(function, *args),
+            backend="asyncio",
+            backend_options={"loop_factory": partial(VirtualLoop, clock, chance, patience)},
+        )
+
+
+@final
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """An event loop that tells the time of a `VirtualClock`.
+
+    It reads three private names of `asyncio.base_events`, pinned by a test: `_scheduled` (the heap of timers),
+    `_ready` (what runs next) and `_clock_resolution` (how early a timer may fire).
+    """
+
+    def __init__(self, clock: VirtualClock, chance: Chance, patience: float) -> None:
+        self.clock = clock
+        self._now = clock.monotonic()
+        self._chance = chance
+        self._patience = patience
+        self._later: list[Any] = []
+        self._poller = _Poller(self)
+        super().__init__(cast("selectors.BaseSelector", self._poller))
+        self._clock_resolution = ulp(self._now)
+        clock.attach(self)
+
+    def time(self) -> float:
+        """Return the virtual time."""
+        return self._now
+
+    def now(self) -> float:
+        return self._now
+
+    def jump_to(self, when: float) -> None:
+        self._now = when
+        # a timer fires once `when < time + resolution`: never early, and yet always, however coarse floats are by then
+        self._clock_resolution = ulp(when)
+
+    def wake(self) -> None:
+        if not self.is_closed():
+            self.call_soon_threadsafe(_nothing)
+
+    def is_here(self) -> bool:
+        return asyncio._get_running_loop() is self  # noqa: SLF001 - documented for event loops
+
+    def close(self) -> None:
+        super().close()
+        self.clock.detach()
+
+    def run_in_executor(self, executor: Any, func: Callable[..., T], *args: Any) -> asyncio.Future[T]:  # type: ignore[override]
+        """Run `func` in a thread, and hold the time until its result has come back."""
+        hold = self.clock.hold()
+        hold.take()
+        try:
+            future = super().run_in_executor(executor, for_clock, self.clock, func, *args)
+        except BaseException:
+            hold.release()
+            raise
+        future.add_done_callback(lambda _: hold.release())
+        return future
+
+    async def shutdown_default_executor(self, *args: Any) -> None:
+        """Join the executor's threads, in real time."""
+        with self.clock.hold():
+            await super().shutdown_default_executor(*args)
+
+    # ------------------------------------------------------------------ called by the poller, once a round
+
+    def next_events(self, poll: Callable[[float | None], list[Any]], timeout: float | None, waiting: int) -> list[Any]:
+        events = poll(0)
+        if not self._chance.plain:
+            self._mix()
+        if events or timeout == 0 or self._ready or self._later:
+            return events
+        if self.clock.held > 0:
+            return poll(self._patience) or self._give_up(f"{self.clock.held} held pieces of work brought no news")
+        timer = self._scheduled[0]._when if self._scheduled else inf
+        if self.clock.jump(timer):
+            return []
+        if waiting > 1:  # a socket beside the loop's own pipe
+            return poll(self._patience) or self._give_up("no socket brought any news")
+        return self._give_up("")
+
+    def _mix(self) -> None:
+        tasks = [(owner, handle) for handle in (*self._later, *self._ready) if (owner := _task_of(handle))]
+        others = [handle for handle in self._ready if not _task_of(handle)]
+        now, self._later = self._chance.order(tasks)
+        self._ready.clear()
+        self._ready.extend((*others, *now))  # callbacks keep the order that asyncio promises; tasks were promised none
+
+    def _give_up(self, why: str) -> list[Any]:
+        coroutines = ((task.get_name(), task.get_coro()) for task in asyncio.all_tasks(self))
+        raise deadlock(coroutines, why=why, patience=self._patience)
+
+
+@final
+class _Poller:
+    """The default selector, but its waits are the loop's to decide."""
+
+    def __init__(self, loop: VirtualLoop) -> None:
+        self._loop = loop
+        self._real = selectors.DefaultSelector()
+        self.register = self._real.register
+        self.unregister = self._real.unregister
+        self.modify = self._real.modify
+        self.get_key = self._real.get_key
+        self.get_map = self._real.get_map
+        self.close = self._real.close
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        registered: Mapping[Any, Any] = self._real.get_map()
+        return self._loop.next_events(self._real.select, timeout, len(registered))
+
+
+def _task_of(handle: Any) -> object:
+    owner = getattr(handle._callback, "__self__", None)  # None once cancelled
+    return owner if isinstance(owner, asyncio.Task) else None
+
+
+def _nothing() -> None:
+    """Wake the loop by doing so."""

@@ -1,0 +1,130 @@
+"""What is a scenario? Fresh state, some clients, and a check: a story told once for each schedule."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from threading import local
+from types import coroutine
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, final
+
+from finresilience.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
+
+Check: TypeAlias = "Callable[[], object]"
+Client: TypeAlias = "Coroutine[Any, Any, object] | Generator[Any, Any, object] | Sequence[Callable[[], object]]"
+Story: TypeAlias = "tuple[Sequence[Client], Check]"
+
+
+@final
+class Explored:
+    """What an exploration covered.
+
+    Attributes:
+        schedules: how many runs there were.
+        distinct: how many of them differed.
+        digest: one hash over all schedules, in order: equal digests mean equal explorations.
+    """
+
+    __slots__ = ("digest", "distinct", "schedules")
+
+    def __init__(self, schedules: int, distinct: int, digest: str) -> None:
+        self.schedules = schedules
+        self.distinct = distinct
+        self.digest = digest
+
+    def __repr__(self) -> str:
+        return f"Explored(schedules={self.schedules}, distinct={self.distinct}, digest={self.digest!r})"
+
+
+@final
+class Tally:
+    """Count schedules as they are run. Internal."""
+
+    __slots__ = ("_digest", "_seen", "schedules")
+
+    def __init__(self) -> None:
+        self._digest = sha256()
+        self._seen: set[bytes] = set()
+        self.schedules = 0
+
+    def add(self, schedule: str) -> None:
+        self.schedules += 1
+        written = schedule.encode()
+        self._digest.update(b"%d:" % len(written) + written)
+        self._seen.add(sha256(written).digest()[:12])  # bounded: a long schedule costs 12 bytes here
+
+    def told(self) -> Explored:
+        return Explored(self.schedules, len(self._seen), self._digest.hexdigest()[:32])
+
+
+class _Mode(local):
+    by_hand = False
+
+
+mode = _Mode()
+
+
+@coroutine
+def give_way(token: object = None) -> Generator[object, None, None]:
+    """Hand `token` to whoever drives this coroutine by hand. Internal."""
+    yield token
+
+
+async def turn() -> None:
+    """Let others run here: one step in `exhaust`, one checkpoint on asyncio and trio."""
+    if mode.by_hand:
+        await give_way()
+    else:
+        from anyio.lowlevel import checkpoint
+
+        await checkpoint()
+
+
+async def until(ready: Callable[[], bool]) -> None:
+    """Wait until `ready()` is true. In `exhaust`, this client takes no step before; elsewhere, it looks at every turn."""
+    if mode.by_hand:
+        await give_way(ready)
+        return
+    await turn()
+    while not ready():
+        await turn()
+
+
+def told_by(scenario: Callable[..., object], told: object) -> tuple[list[Any], Check]:
+    """Return clients and check as the scenario made them, or raise a `ConfigurationError` that says how to write one."""
+    if not isinstance(told, tuple) or len(told) != 2:  # pyright: ignore[reportUnknownArgumentType]
+        _refuse(scenario, f"it returned {'nothing' if told is None else f'a {type(told).__name__}'}")
+    clients: object = told[0]  # pyright: ignore[reportUnknownVariableType]
+    check: object = told[1]  # pyright: ignore[reportUnknownVariableType]
+    if not isinstance(clients, list | tuple) or not clients:
+        _refuse(scenario, "its first part is not a non-empty list of clients")
+    if not callable(check):
+        _refuse(scenario, "its second part, the check, cannot be called")
+    return list(clients), check  # pyright: ignore[reportUnknownArgumentType,reportUnknownVariableType]
+
+
+def _refuse(scenario: Callable[..., object], why: str) -> NoReturn:
+    message = (
+        f"{name_of(scenario)} is not a scenario: {why}. "
+        "Build fresh state in it and return (clients, check): a list of clients, and a function that asserts what must hold at the end"
+    )
+    raise ConfigurationError(message)
+
+
+def name_of(scenario: Callable[..., object]) -> str:
+    """Return the name to print in a line that replays."""
+    return getattr(scenario, "__name__", None) or type(scenario).__name__
+
+
+def judge(check: Check) -> None:
+    """Run the check; a check may assert, or return False."""
+    if check() is False:
+        message = "the check returned False"
+        raise AssertionError(message)
+
+
+def seeds_of(seeds: Iterable[int] | int) -> Iterable[int]:
+    """Return the seeds to run: a number means that many, from 0."""
+    return range(seeds) if isinstance(seeds, int) else seeds

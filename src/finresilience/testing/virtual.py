@@ -1,0 +1,327 @@
+"""What time is it in a test of async code? The event loop's own, which jumps to the next timer when nothing else is left to do."""
+
+from __future__ import annotations
+
+import sys
+from heapq import heappop, heappush
+from math import inf, ulp
+from threading import Event, Lock, get_ident, local
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, TypeVar, cast, final
+
+from typing_extensions import TypeVarTuple, Unpack
+
+from finresilience._checks import refuse, seconds_of
+from finresilience.clock import install
+from finresilience.errors import ConfigurationError
+from finresilience.testing.clock import NEW_YEAR, Wall
+from finresilience.testing.errors import DeadlockError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable
+    from datetime import datetime, timedelta
+    from types import TracebackType
+
+    from finresilience.testing.chance import Chance
+
+Backend: TypeAlias = Literal["asyncio", "trio"]
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+
+class Driver(Protocol):
+    """What a virtual clock asks of the event loop it rules. Internal."""
+
+    def now(self) -> float: ...
+
+    def jump_to(self, when: float, /) -> None: ...
+
+    def wake(self) -> None: ...
+
+    def is_here(self) -> bool: ...
+
+
+class _Thread(local):
+    clock: VirtualClock | None = None  # set where this thread does work that the clock's loop waits for
+
+
+this_thread = _Thread()
+
+
+@final
+class VirtualClock(Wall):
+    """One source of time for an event loop and for all that obey the clock: it jumps when the loop is idle.
+
+    `run_virtual` makes one and lets it rule; make your own to choose the start, and hand it to `run_virtual(..., clock=...)`.
+    Work that left the loop for a thread holds the time: no timeout is reached merely because a thread was slow.
+
+    Args:
+        start: the first reading of `monotonic`, in seconds.
+        utc: the first reading of `utc`, an aware datetime.
+
+    Attributes:
+        waits: how long each sleep on this clock asked for, in seconds, in order; the newest 100,000 at most.
+    """
+
+    def __init__(self, start: float | timedelta = 0.0, *, utc: datetime = NEW_YEAR) -> None:
+        first = seconds_of("start", start, zero=True)
+        super().__init__(first, utc)
+        self._at = first  # the reading while no loop is running
+        self._driver: Driver | None = None
+        self._lock = Lock()
+        self._home = 0  # the thread of the loop
+        self._held = 0
+        self._sleepers: list[tuple[float, int, _Sleeper]] = []  # threads that sleep on this clock
+        self._count = 0
+
+    @classmethod
+    def current(cls) -> VirtualClock:
+        """Return the clock of the `run_virtual` around us, or raise a `ConfigurationError` outside any."""
+        clock = running.clock or this_thread.clock
+        if clock is None:
+            message = "there is no virtual clock here: call this inside run_virtual(...)"
+            raise ConfigurationError(message)
+        return clock
+
+    def monotonic(self) -> float:
+        """Return the seconds told, which never go back."""
+        driver = self._driver
+        return self._at if driver is None else driver.now()
+
+    async def sleep(self, seconds: float, /) -> None:
+        """Return once `seconds` of virtual time have passed."""
+        wait = seconds_of("seconds", seconds, zero=True, infinite=True)
+        if self._driver is None or not self._driver.is_here():
+            message = "this virtual clock does not drive the event loop that is running here: use run_virtual(..., clock=clock)"
+            raise ConfigurationError(message)
+        self._note(wait)
+        from anyio import sleep
+
+        await sleep(wait)
+
+    def sleep_sync(self, seconds: float, /) -> None:
+        """Block this thread until `seconds` of virtual time have passed; in the loop's own thread, all its tasks stand still meanwhile."""
+        wait = seconds_of("seconds", seconds, zero=True)
+        driver = self._driver
+        if driver is None:
+            message = "a virtual clock moves only inside run_virtual(...): for sync code use ManualClock or instant()"
+            raise ConfigurationError(message)
+        self._note(wait)
+        if get_ident() == self._home:
+            self._jump_to(settled(self.monotonic() + wait))
+        else:
+            self._sleep_in_thread(wait, driver)
+
+    def hold(self) -> Hold:
+        """Return a context manager inside which time does not jump: something outside the loop is at work for it.
+
+        To_thread workers of anyio and trio and asyncio's executors are held without being asked. From any thread:
+
+            with clock.hold():
+                answer = ask_a_real_server()
+        """
+        return Hold(self)
+
+    # ------------------------------------------------------------------ for drivers
+
+    def attach(self, driver: Driver) -> None:
+        """Obey `driver` from now on. Internal."""
+        with self._lock:
+            if self._driver is not None:
+                message = "this VirtualClock drives another run already: make one for each run_virtual(...)"
+                raise ConfigurationError(message)
+            self._driver, self._home = driver, get_ident()
+
+    def detach(self) -> None:
+        """Stand still from now on, and let no thread sleep for ever. Internal."""
+        if self._driver is None:
+            return
+        with self._lock:
+            self._at, self._driver, self._held = self._driver.now(), None, 0
+            left, self._sleepers = self._sleepers, []
+        for _, _, sleeper in left:
+            sleeper.stranded = True
+            sleeper.woken.set()
+
+    def change_holds(self, by: int) -> None:
+        """Count work that left the loop (+1) or came back (-1); a loop that stands idle looks again. Internal."""
+        with self._lock:
+            self._held += by
+            driver = self._driver
+        if by < 0 and driver is not None and get_ident() != self._home:
+            driver.wake()
+
+    @property
+    def held(self) -> int:
+        """How much work is out. Internal."""
+        return self._held
+
+    def jump(self, timer: float) -> bool:
+        """Jump to the loop's next `timer` (inf: it has none) or to a thread's, whichever comes first; say whether there was any. Internal."""
+        with self._lock:
+            thread = self._sleepers[0][0] if self._sleepers else inf
+        when = min(timer, thread)
+        if when == inf:
+            return False
+        self._jump_to(settled(max(when, self.monotonic())))
+        return True
+
+    def _jump_to(self, when: float) -> None:
+        driver = self._driver
+        if driver is None:  # detached meanwhile
+            return
+        driver.jump_to(when)
+        woken: list[_Sleeper] = []
+        with self._lock:
+            while self._sleepers and self._sleepers[0][0] <= when:
+                woken.append(heappop(self._sleepers)[2])
+            self._held += sum(sleeper.lent for sleeper in woken)  # taken back before the thread runs: no gap to jump through
+        for sleeper in woken:
+            sleeper.woken.set()
+
+    def _sleep_in_thread(self, wait: float, driver: Driver) -> None:
+        sleeper = _Sleeper(lent=is_worker())
+        with self._lock:
+            self._count += 1
+            heappush(self._sleepers, (driver.now() + wait, self._count, sleeper))
+            self._held -= sleeper.lent
+        driver.wake()
+        sleeper.woken.wait()
+        if sleeper.stranded:
+            message = "run_virtual ended while this thread slept on its clock; join such threads before the end"
+            raise DeadlockError(message)
+
+    def __repr__(self) -> str:
+        return f"<VirtualClock at {self.monotonic():.9g} s, {'running' if self._driver else 'at rest'}, held {self._held} times>"
+
+
+@final
+class Hold:
+    """Keeps a virtual clock from jumping, once, from the first `take` (or `with`) to the first `release`."""
+
+    __slots__ = ("_clock", "_taken")
+
+    def __init__(self, clock: VirtualClock) -> None:
+        self._clock = clock
+        self._taken = False
+
+    def take(self) -> None:
+        if not self._taken:
+            self._taken = True
+            self._clock.change_holds(+1)
+
+    def release(self) -> None:
+        if self._taken:
+            self._taken = False
+            self._clock.change_holds(-1)
+
+    def __enter__(self) -> None:
+        self.take()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /) -> None:
+        self.release()
+
+
+@final
+class _Sleeper:
+    __slots__ = ("lent", "stranded", "woken")
+
+    def __init__(self, *, lent: bool) -> None:
+        self.lent = lent
+        self.stranded = False
+        self.woken = Event()
+
+
+class _Running(local):  # set in the thread of a loop, while it runs
+    clock: VirtualClock | None = None
+    chance: Chance | None = None
+
+
+running = _Running()
+
+
+def is_worker() -> bool:
+    """Say whether this thread does work that holds a virtual clock: for anyio or asyncio, or for trio. Internal."""
+    if this_thread.clock is not None:
+        return True
+    trio = sys.modules.get("trio")
+    if trio is None:
+        return False
+    try:
+        trio.from_thread.check_cancelled()
+    except RuntimeError:  # "this thread wasn't created by Trio"
+        return False
+    except trio.Cancelled:  # it was, and its task is cancelled
+        return True
+    return True
+
+
+def settled(when: float) -> float:
+    """Return `when`, or the whole nanosecond just above it if only float noise lies between: 0.7999999999999999 is 0.8.
+
+    Never less than `when`: a timer that looks at the clock once it fires must not find that it fired early.
+    """
+    near = round(when * 1e9) / 1e9
+    return near if when <= near <= when + 4 * ulp(when) else when
+
+
+def run_virtual(
+    function: Callable[[Unpack[Ts]], Awaitable[T]],
+    /,
+    *args: Unpack[Ts],
+    backend: Backend = "asyncio",
+    seed: int | None = None,
+    clock: VirtualClock | None = None,
+    patience: float = 30.0,
+) -> T:
+    """Run an async function in virtual time, on a new event loop, and return its result.
+
+    Every sleep and timeout of the loop is virtual, and the clock rules meanwhile, so that policies made at import time obey
+    it too. When nothing is ready, time jumps to the next timer; when there is none, `DeadlockError` says who waits for what.
+
+        assert run_virtual(a_year_of_payments, backend="trio") == 365_000
+
+    Args:
+        function: what to run.
+        *args: its arguments.
+        backend: `"asyncio"` or `"trio"`.
+        seed: reorders and postpones tasks, the same way for the same seed; None keeps the plain order.
+        clock: the clock to use; a new one, from 0.0, by default.
+        patience: how many real seconds to wait for sockets and held threads before that, too, is a deadlock.
+
+    Raises:
+        DeadlockError: nothing can ever happen again.
+        ConfigurationError: an event loop is running here already, or `backend` is not one of the two.
+    """
+    from finresilience.testing.chance import Chance
+
+    if clock is None:
+        clock = VirtualClock()
+    return drive(function, args, backend=backend, chance=Chance(seed), clock=clock, patience=seconds_of("patience", patience))
+
+
+def drive(
+    function: Callable[..., Awaitable[T]], args: Iterable[object], *, backend: str, chance: Chance, clock: VirtualClock, patience: float
+) -> T:
+    """Run `function` under `clock`, its tasks ordered by `chance`. Internal."""
+    _refuse_a_running_loop()
+    if backend == "asyncio":
+        from finresilience.testing.on_asyncio import run
+    elif backend == "trio":
+        from finresilience.testing.on_trio import run
+    else:
+        refuse("backend", backend, '"asyncio" or "trio"')
+    uninstall = install(clock)
+    running.clock, running.chance = clock, chance
+    try:
+        return cast("T", run(function, args, clock=clock, chance=chance, patience=patience))
+    finally:
+        running.clock = running.chance = None
+        uninstall()
+        clock.detach()
+
+
+def _refuse_a_running_loop() -> None:
+    asyncio, trio = sys.modules.get("asyncio"), sys.modules.get("trio")
+    if (asyncio and asyncio._get_running_loop()) or (trio and trio.lowlevel.in_trio_run()):  # noqa: SLF001 - documented for event loops
+        message = "an event loop is running here already: make this test a plain `def`, and let run_virtual(...) start the loop"
+        raise ConfigurationError(message)
