@@ -55,10 +55,9 @@ def share_of(name: str, value: object, *, zero: bool = False) -> float:
     wanted = f"a share {'from 0' if zero else 'above 0'} to 1, such as 0.5"
     if isinstance(value, bool) or not isinstance(value, int | float):
         refuse(name, value, wanted)
-    number = float(value)
-    if not 0.0 <= number <= 1.0 or (number == 0.0 and not zero):
+    if not 0 <= value <= 1 or (value == 0 and not zero):
         refuse(name, value, wanted)
-    return number
+    return float(value)
 
 
 def factor_of(name: str, value: object) -> float:
@@ -70,13 +69,13 @@ def factor_of(name: str, value: object) -> float:
         number = float(value)
     except OverflowError:
         refuse(name, value, wanted)
-    if not 1.0 <= number or not isfinite(number):
+    if not number >= 1.0 or not isfinite(number):
         refuse(name, value, wanted)
     return number
 
 
 def name_of(name: str, value: object) -> str:
     """Return `value` if it is a usable name: printable, non-empty, at most 200 characters."""
-    if not isinstance(value, str) or not value.strip() or len(value) > 200 or not value.isprintable():  # noqa: PLR2004 - the bound is said in the message
+    if not isinstance(value, str) or not value.strip() or len(value) > 200 or not value.isprintable():
         refuse(name, value, "a printable name of 1 to 200 characters, such as 'acme.charge'")
     return value

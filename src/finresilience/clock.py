@@ -48,7 +48,7 @@ class SystemClock:
 
     async def sleep(self, seconds: float, /) -> None:
         """Return once `seconds` have passed."""
-        from anyio import sleep  # noqa: PLC0415 - anyio loads at first async use, not at import
+        from anyio import sleep
 
         await sleep(seconds)
 

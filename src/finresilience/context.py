@@ -131,7 +131,7 @@ def derive_key(base: str, step: str) -> str:
     key = f"{base}:{step}"
     if len(key) <= MAX_KEY and key.isascii() and key.isprintable():
         return key
-    from hashlib import sha256  # noqa: PLC0415 - it costs half of our import budget, and short keys never need it
+    from hashlib import sha256
 
     return "fr-" + sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
 
@@ -169,9 +169,7 @@ class _Scope:
         self._changed(context)
         self._token = current.set(context)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /) -> None:
         if self._token is not None:
             current.reset(self._token)
             self._token = None

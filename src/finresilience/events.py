@@ -9,25 +9,25 @@ if TYPE_CHECKING:
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
-class Event:
-    """The base. Fields are the annotations of the subclass; all are given by keyword. Treat an event as frozen."""
+class _Facts:
+    """Fields are the annotations of the subclasses; all are given by keyword."""
 
-    __slots__ = ("name",)
+    __slots__ = ()
 
-    name: str
-
-    def __init__(self, **fields: Any) -> None:  # noqa: ANN401 - type checkers read the fields, see dataclass_transform
-        self.name = fields.pop("name")  # type: ignore[misc]  # set once, here
-        for field in type(self).__slots__:
+    def __init__(self, **fields: Any) -> None:
+        for field in self._fields():
             setattr(self, field, fields.pop(field))
         if fields:
             message = f"{type(self).__name__} has no field {sorted(fields)}"
             raise TypeError(message)
 
+    @classmethod
+    def _fields(cls) -> tuple[str, ...]:
+        return ("name", *cls.__slots__)
+
     def __repr__(self) -> str:
-        """Show every field: by construction none is secret."""
-        fields = [field for field in ("name", *type(self).__slots__) if field != "value"]  # an answer may hold anything
-        shown = ", ".join(f"{field}={getattr(self, field)!r}" for field in fields)
+        """Show every field but an answer, which may hold anything."""
+        shown = ", ".join(f"{field}={getattr(self, field)!r}" for field in self._fields() if field != "value")
         return f"{type(self).__name__}({shown})"
 
     def __eq__(self, other: object) -> bool:
@@ -37,6 +37,14 @@ class Event:
     def __hash__(self) -> int:
         """Hash what it says."""
         return hash(repr(self))
+
+
+class Event(_Facts):
+    """The base. `name` is the policy that speaks. Treat an event as frozen."""
+
+    __slots__ = ("name",)
+
+    name: str
 
 
 @final
@@ -180,7 +188,7 @@ class Publisher:
         for listener in self.listeners:
             try:
                 listener(event)
-            except Exception:  # noqa: BLE001 - a listener must never change what became of the money
+            except Exception:
                 self.failures += 1
 
 
@@ -191,7 +199,7 @@ def log_event(event: Event, /) -> None:
     """Warn on the stdlib logger `finresilience` of what a person should know with no set-up at all."""
     if not isinstance(event, _WARNED):
         return
-    import logging  # noqa: PLC0415 - loads at the first warning, not at import
+    import logging
 
     logging.getLogger("finresilience").warning("%s: %s", event.name, _sentence(event), extra={"finresilience_event": event})
 

@@ -62,9 +62,7 @@ class Verdict:
         self, classification: Classification, *, counts_against_provider: bool | None = None, retry_after: float | None = None
     ) -> None:
         self.classification = classification
-        self.counts_against_provider = (
-            classification is not NON_RETRYABLE if counts_against_provider is None else counts_against_provider
-        )
+        self.counts_against_provider = classification is not NON_RETRYABLE if counts_against_provider is None else counts_against_provider
         self.retry_after = retry_after
 
     def __eq__(self, other: object) -> bool:
@@ -170,7 +168,7 @@ class Unknown:
             self._make = self._make()
         return self._make
 
-    def unwrap(self) -> Any:  # noqa: ANN401 - it never returns; Any lets `outcome.unwrap()` keep the type of the answer
+    def unwrap(self) -> Any:
         """Raise it."""
         raise self.error
 
@@ -197,7 +195,7 @@ class Refused:
             self._type = self._type(*self._facts)
         return self._type
 
-    def unwrap(self) -> Any:  # noqa: ANN401 - it never returns; Any lets `outcome.unwrap()` keep the type of the answer
+    def unwrap(self) -> Any:
         """Raise it."""
         raise self.error
 

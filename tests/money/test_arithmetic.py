@@ -65,6 +65,7 @@ def test_one_code_in_two_counts_is_two_currencies():
 def test_the_same_number_of_another_currency_is_different():
     assert usd("1") != Money("1", "EUR")
     assert len({usd("1"), Money("1", "EUR"), usd("1.00")}) == 2
+    assert len({hash(Money.minor(units, code)) for units in range(1000) for code in ("USD", "EUR", "JPY")}) > 2900
     assert usd("1") != "1.00 USD"
     assert usd("1") != Decimal(1)
 

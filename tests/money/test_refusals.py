@@ -146,12 +146,29 @@ def test_an_amount_holds_38_digits_and_not_one_more():
         lambda: Money(Decimal("1E+38"), "JPY"),
         lambda: most + Money.minor(1, "USD"),
         lambda: -most - Money.minor(1, "USD"),
+        lambda: -most + Money.minor(-1, "USD"),
         lambda: most * 2,
         lambda: most.times("1.1", rounding=ROUND_HALF_EVEN),
         lambda: Money.sum([most, most], "USD"),
     ):
         with pytest.raises(InvalidMoneyError, match="more than 38 digits"):
             too_much()
+
+
+def test_every_bound_lets_its_last_value_in():
+    assert Money("1", "ABCDEFGHIJKL", exponent=24).minor_units == 10**24
+    assert Money("0" * 63 + "1", "JPY") == Money("1", "JPY")
+    assert Money(Decimal((0, (1, *[0] * 63), -40)), "JPY").minor_units == 10**23
+    assert Money.rounded(Decimal((0, (1,), -64)), "JPY", rounding="ROUND_UP") == Money("1", "JPY")
+    assert len(DOLLAR.split(100_000)) == len(DOLLAR.allocate([1] * 100_000)) == 100_000
+    assert DOLLAR.allocate([10**64 - 1]) == (DOLLAR,)
+
+
+def test_endless_weights_are_read_one_past_the_bound_and_no_further():
+    read = iter(range(1, 200_000))
+    with pytest.raises(ConfigurationError):
+        DOLLAR.allocate(read)
+    assert next(read) == 100_002
 
 
 def test_a_total_may_pass_the_bound_on_its_way():

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, TypeAlias, final
+from typing import TYPE_CHECKING, Final, TypeAlias, cast, final
 
-from finresilience.classify.extract import code_of as default_code_of
-from finresilience.classify.extract import inner_error, retry_after_of, status_of
+from finresilience.classify.extract import codes_of, links, retry_after_of, status_of
 from finresilience.clock import Clock, ruling_clock
 from finresilience.errors import (
     ConfigurationError,
     ExpiredError,
     FinresilienceError,
+    MissingKeyError,
     RefusedError,
     ResultError,
     UnknownOutcomeError,
@@ -18,17 +18,18 @@ from finresilience.errors import (
 from finresilience.outcome import NON_RETRYABLE, RETRYABLE, UNKNOWN, Classification, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 Rule: TypeAlias = "Classification | Verdict | Callable[[object], Classification | Verdict | None]"
 TypeKey: TypeAlias = "type[object] | str"
 
-MAX_LINKS: Final = 16  # how far a chain of causes is followed
+MAX_MEMBERS: Final = 100  # how many errors of a group are asked; of one with more, nothing is known
 MAX_MEMO: Final = 1024  # how many classes are remembered
 
 # Values of these exact types say nothing by themselves unless a rule asks for them.
 _PLAIN: Final = frozenset({type(None), bool, int, float, complex, str, bytes, bytearray, list, tuple, dict, set, frozenset})
-_PROGRAMMER: Final = (TypeError, AttributeError, AssertionError, NameError, NotImplementedError)
+# Our own mistakes. They are UNKNOWN all the same: an answer that cannot be read as money may be the receipt of a charge.
+_PROGRAMMER: Final = (TypeError, AttributeError, AssertionError, NameError, NotImplementedError, FinresilienceError)
 
 
 @final
@@ -36,7 +37,9 @@ class ErrorClassifier:
     """Tell for any error or answer what it means for the money; total, deterministic, and blind to messages.
 
     Each part asks its rules in this order: type (the most specific class wins), code, status, predicate. Parts joined by
-    `|` are asked from left to right, for the error itself first and then for its `__cause__`s. What nobody classifies is UNKNOWN.
+    `|` are asked from left to right, for the error itself first and then for its `__cause__`s. Of a group of errors,
+    each is asked. What nobody classifies is UNKNOWN. A rule or predicate of yours that raises has not matched: it must not
+    take the place of the error that it was asked about.
 
     Args:
         types: rules by class, or by "module.Name" for a class that need not be imported. Classes of answers may stand
@@ -85,26 +88,41 @@ class ErrorClassifier:
         return joined
 
     def error(self, error: BaseException) -> Verdict:
-        """Return the verdict on a raised error. Never raises for anything an error may hold."""
-        if isinstance(error, FinresilienceError):
-            return self._ours(error)
-        if isinstance(error, BaseExceptionGroup):
-            return _worst([self.error(one) for one in error.exceptions])
-        link: BaseException | None = error
-        for _ in range(MAX_LINKS):
-            if link is None:
-                break
-            verdict = self._ours(link) if isinstance(link, FinresilienceError) else self._asked(link)
-            if verdict is not None:
-                return verdict
-            link = inner_error(link)
-        return Verdict(UNKNOWN, counts_against_provider=not isinstance(error, _PROGRAMMER))
+        """Return the verdict on a raised error. Never raises, whatever the error holds."""
+        try:
+            return self._judged(error)
+        except Exception:  # a hostile error, or no stack left to judge it on: it must not be replaced by one of ours
+            return Verdict(UNKNOWN)
 
     def value(self, value: object) -> Verdict | None:
-        """Return the verdict on a returned answer, or None where it is an ordinary answer."""
+        """Return the verdict on a returned answer, or None where it is an ordinary answer. Never raises."""
         if value.__class__ in self.plain:
             return None
-        return self._asked(value)
+        try:
+            return self._asked(value)
+        except Exception:  # an answer in hand is never thrown away because it could not be judged
+            return None
+
+    def _judged(self, error: BaseException, *, in_group: bool = False) -> Verdict:
+        for link in links(error):
+            verdict = self._ours(link) or self._asked(link)
+            if verdict is None and isinstance(link, BaseExceptionGroup):
+                return Verdict(UNKNOWN) if in_group else self._together(cast("BaseException", link))
+            if verdict is not None:
+                return verdict
+        return Verdict(UNKNOWN, counts_against_provider=not isinstance(error, _PROGRAMMER))
+
+    def _together(self, group: BaseException) -> Verdict:
+        """Several errors at once: what they agree on, or UNKNOWN."""
+        members = _members(group)
+        verdicts = [self._judged(member, in_group=True) for member in members]
+        told = {verdict.classification for verdict in verdicts}
+        waits = [verdict.retry_after for verdict in verdicts if verdict.retry_after is not None]
+        return Verdict(
+            told.pop() if len(told) == 1 and len(members) <= MAX_MEMBERS else UNKNOWN,
+            counts_against_provider=any(verdict.counts_against_provider for verdict in verdicts),
+            retry_after=max(waits, default=None),
+        )
 
     def _asked(self, subject: object) -> Verdict | None:
         for part, rule in zip(self._parts, self._rules_for(type(subject)), strict=True):
@@ -121,14 +139,16 @@ class ErrorClassifier:
             known = self._memo[kind] = tuple(part.rule_for(kind) for part in self._parts)
         return known
 
-    def _ours(self, error: FinresilienceError) -> Verdict:
+    def _ours(self, error: BaseException) -> Verdict | None:
+        if not isinstance(error, FinresilienceError):
+            return None
         if isinstance(error, RefusedError):
             return Verdict(RETRYABLE, counts_against_provider=False, retry_after=error.retry_after)
         if isinstance(error, ResultError):
             return self.value(error.value) or Verdict(UNKNOWN)
         if isinstance(error, UnknownOutcomeError | ExpiredError):
             return Verdict(UNKNOWN)
-        return Verdict(NON_RETRYABLE)
+        return Verdict(NON_RETRYABLE) if isinstance(error, MissingKeyError) else None
 
 
 @final
@@ -158,13 +178,15 @@ class _Part:
             _demand(isinstance(key, type) or (isinstance(key, str) and "." in key), "types", key, "a class or 'module.Name'")
         for key in self.codes:
             _demand(isinstance(key, str), "codes", key, "codes as str, such as '51'")
-        for key in self.status:
-            _demand(isinstance(key, int) and not isinstance(key, bool) and 100 <= key <= 999, "status", key, "HTTP statuses as int")  # noqa: PLR2004 - three digits
+        for status in self.status:
+            _demand(type(status) is int and 100 <= status <= 999, "status", status, "HTTP statuses as int")
         for pair in self.when:
-            _demand(isinstance(pair, tuple) and len(pair) == 2 and callable(pair[0]), "when", pair, "pairs of predicate and rule")  # noqa: PLR2004 - a pair
+            _demand(isinstance(pair, tuple) and len(pair) == 2 and callable(pair[0]), "when", pair, "pairs of predicate and rule")
         rules = (*self.types.values(), *self.codes.values(), *self.status.values(), *(rule for _, rule in self.when))
         for rule in rules:
-            _demand(isinstance(rule, Classification | Verdict) or callable(rule), "a rule", rule, "a Classification, a Verdict or a function")
+            _demand(
+                isinstance(rule, Classification | Verdict) or callable(rule), "a rule", rule, "a Classification, a Verdict or a function"
+            )
         _demand(self.code_of is None or callable(self.code_of), "code_of", self.code_of, "a function")
 
     def ignores(self, kind: type[object]) -> bool:
@@ -178,34 +200,52 @@ class _Part:
         return None
 
     def verdict(self, subject: object, rule: Rule | None) -> Verdict | None:
-        found = None if rule is None else self._told(rule, subject)
-        if found is None and self.codes:
-            code = default_code_of(subject) if self.code_of is None else self.code_of(subject)
-            found = self._told(self.codes.get(code), subject) if code is not None else None
-        if found is None and self.status:
+        for wanted in self._candidates(subject, rule):
+            told = self._told(wanted, subject)
+            if told is not None:
+                return told
+        return None
+
+    def _candidates(self, subject: object, rule: Rule | None) -> Iterator[Rule | None]:
+        yield rule
+        if self.codes:
+            for code in codes_of(subject) if self.code_of is None else (_safely(self.code_of, subject),):
+                yield self.codes.get(code) if isinstance(code, str) else None
+        if self.status:
             status = status_of(subject)
-            found = self._told(self.status.get(status), subject) if status is not None else None
-        for predicate, wanted in self.when if found is None else ():
-            if predicate(subject):
-                found = self._told(wanted, subject)
-                if found is not None:
-                    break
-        return found
+            yield None if status is None else self.status.get(status)
+        for predicate, wanted in self.when:
+            if _safely(predicate, subject):
+                yield wanted
 
     def _told(self, rule: Rule | None, subject: object) -> Verdict | None:
-        told = rule if rule is None or isinstance(rule, Classification | Verdict) else rule(subject)
+        told: object = rule if rule is None or isinstance(rule, Classification | Verdict) else _safely(rule, subject)
         if isinstance(told, Classification):
             return Verdict(told, retry_after=retry_after_of(subject, self.clock or ruling_clock()))
-        return told
+        return told if isinstance(told, Verdict) else None
 
 
-def _worst(verdicts: list[Verdict]) -> Verdict:
-    """Several errors at once: agreed, or UNKNOWN."""
-    if len({verdict.classification for verdict in verdicts}) == 1:
-        waits = [verdict.retry_after for verdict in verdicts if verdict.retry_after is not None]
-        counts = any(verdict.counts_against_provider for verdict in verdicts)
-        return Verdict(verdicts[0].classification, counts_against_provider=counts, retry_after=max(waits, default=None))
-    return Verdict(UNKNOWN)
+def _safely(function: Callable[[object], object], subject: object) -> object:
+    """Ask a function of the caller's; where it raises, it has not matched."""
+    try:
+        return function(subject)
+    except Exception:
+        return None
+
+
+def _members(group: BaseException) -> list[BaseException]:
+    """Return the errors in a group and in its groups, up to one more than are asked."""
+    waiting: list[BaseException] = [group]
+    members: list[BaseException] = []
+    for _ in range(MAX_MEMBERS * 2):
+        if not waiting or len(members) > MAX_MEMBERS:
+            return members
+        one = waiting.pop()
+        if isinstance(one, BaseExceptionGroup):
+            waiting.extend(cast("BaseExceptionGroup[BaseException]", one).exceptions[: MAX_MEMBERS + 1])
+        else:
+            members.append(one)
+    return [*members, *waiting[: MAX_MEMBERS + 1]]
 
 
 def _demand(holds: bool, name: str, got: object, wanted: str) -> None:  # noqa: FBT001 - it reads as a sentence where it is used

@@ -25,7 +25,7 @@ class Phase(StrEnum):
     TLS = "tls"  # shaking hands: the request follows later
     PROXY = "proxy"  # the proxy would not make a tunnel
     SENT = "sent"  # writing, reading, or making sense of what came: from here on it may have been carried out
-    LOCAL = "local"  # we broke the protocol ourselves, perhaps half-way through a request
+    LOCAL = "local"  # our own mistake, perhaps half-way through a request
     INSIDE = "inside"  # says nothing: what happened is in the error inside
 
 
@@ -65,7 +65,6 @@ _AIOHTTP: Final[Mapping[Phase, tuple[str, ...]]] = {  # ClientResponseError is n
 }
 _REQUESTS: Final[Mapping[Phase, tuple[str, ...]]] = {
     Phase.MAKE: (
-        "InvalidHeader",
         "InvalidJSONError",
         "InvalidProxyURL",
         "InvalidSchema",
@@ -86,9 +85,10 @@ _REQUESTS: Final[Mapping[Phase, tuple[str, ...]]] = {
         "TooManyRedirects",
         "UnrewindableBodyError",
     ),
+    Phase.LOCAL: ("InvalidHeader",),  # ours before it was sent, or an answer's that cannot be read: the name is the same
 }
 _URLLIB3: Final[Mapping[Phase, tuple[str, ...]]] = {
-    Phase.MAKE: ("HostChangedError", "InvalidHeader", "LocationValueError"),
+    Phase.MAKE: ("HostChangedError", "LocationValueError"),
     Phase.POOL: ("ClosedPoolError", "EmptyPoolError"),
     Phase.NAME: ("NameResolutionError",),
     Phase.CONNECT: ("ConnectTimeoutError", "NewConnectionError"),
@@ -116,10 +116,7 @@ CLIENTS: Final[Mapping[str, Mapping[Phase, tuple[str, ...]]]] = {
 }
 
 PHASES: Final[Mapping[str, Phase]] = {
-    f"{module}.{name}" if module else name: phase
-    for module, phases in CLIENTS.items()
-    for phase, names in phases.items()
-    for name in names
+    f"{module}.{name}" if module else name: phase for module, phases in CLIENTS.items() for phase, names in phases.items() for name in names
 }
 
 

@@ -104,9 +104,7 @@ class SymmetricJitter(_Growing):
 
     __slots__ = ("spread",)
 
-    def __init__(
-        self, base: float | timedelta, *, cap: float | timedelta = 60.0, factor: float = 2.0, spread: float = 0.25
-    ) -> None:
+    def __init__(self, base: float | timedelta, *, cap: float | timedelta = 60.0, factor: float = 2.0, spread: float = 0.25) -> None:
         super().__init__(base, cap=cap, factor=factor)
         self.spread = share_of("spread", spread, zero=True)
 
@@ -144,7 +142,7 @@ class DecorrelatedJitter(_Capped):
     def wait(self, n: int, u: float, carry: float, /) -> tuple[float, float]:
         """Return the wait in seconds, and carry it."""
         previous = self.base if n == 0 else carry
-        wait = _bounded(self.base + u * (3.0 * previous - self.base), self.cap)
+        wait = _bounded(self.base * (1.0 - u) + 3.0 * (u * previous), self.cap)  # so ordered, it may reach inf, never NaN
         return wait, wait
 
 

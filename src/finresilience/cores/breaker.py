@@ -96,7 +96,13 @@ class BreakerSettings:
         self.slow_after: float = min((getattr(rule, "after", inf) for rule in rules), default=inf)
         rates: list[float] = [rate for rule in rules if isinstance(rate := getattr(rule, "rate", None), float)]
         # With a rate, a round fails by that rate; with none, one bad probe is enough.
-        self.half_open_bound = max(1, ceil(min(rates) * half_open_calls)) if rates else 1
+        self.half_open_bound = _bound(min(rates), half_open_calls) if rates else 1
+
+
+def _bound(rate: float, size: int) -> int:
+    """Return the least number of bad probes whose share of `size` reaches the rate, judged by division as the rules judge."""
+    near = min(max(1, ceil(rate * size)), size)
+    return near - 1 if near > 1 and (near - 1) / size >= rate else near  # 0.07 * 100 is a little more than 7
 
 
 @final
@@ -118,7 +124,6 @@ class BreakerCore:
         "_isolations",
         "_openings",
         "_round",
-        "_settings",
         "_told",
         "_until",
         "failed",
@@ -128,6 +133,7 @@ class BreakerCore:
         "news",
         "ok",
         "refused",
+        "settings",
         "shut_until",
         "slow",
         "state",
@@ -135,7 +141,7 @@ class BreakerCore:
     )
 
     def __init__(self, settings: BreakerSettings, now: float, chance: Callable[[], float]) -> None:
-        self._settings = settings
+        self.settings = settings
         self._chance = chance
         self._isolations = 0
         self._openings = 0
@@ -177,11 +183,11 @@ class BreakerCore:
             failure: the class name of the failure, kept to explain an open circuit.
             hint: seconds the provider asked us to wait.
         """
-        if failed:
-            self.last_failure = failure
         if isinstance(permit, Probe):
-            self._vote(permit, now, bad=failed or slow, failed=failed, hint=hint)
+            self._vote(permit, now, bad=failed or slow, failed=failed, failure=failure, hint=hint)
         elif permit is self.window:
+            if failed:
+                self.last_failure = failure
             self._judge(permit, permit.record(now, failed=failed, slow=slow), now, hint)
         else:
             self._late(failed=failed)
@@ -192,7 +198,7 @@ class BreakerCore:
             self._round.give_back(permit)
 
     def _judge(self, window: LiveWindow, tally: Tally, now: float, hint: float | None) -> None:
-        settings = self._settings
+        settings = self.settings
         if self.state is not CircuitState.DISABLED:
             for rule in settings.rules:
                 reason = rule.trips(tally)
@@ -218,10 +224,12 @@ class BreakerCore:
             return None
         return self._round.claim(now)
 
-    def _vote(self, probe: Probe, now: float, *, bad: bool, failed: bool, hint: float | None) -> None:
+    def _vote(self, probe: Probe, now: float, *, bad: bool, failed: bool, failure: str | None, hint: float | None) -> None:
         if self._round is None or not self._round.holds(probe, now):
             self._late(failed=failed)
             return
+        if failed:
+            self.last_failure = failure
         decision = self._round.vote(probe, bad=bad)
         self.failed += failed
         self.ok += not failed
@@ -258,7 +266,7 @@ class BreakerCore:
         elif state is CircuitState.DISABLED:
             self._change(state, BlindWindow(), "disabled by hand")
         else:
-            self._change(state, self._settings.window.start(now), "metrics only, by hand")
+            self._change(state, self.settings.window.start(now), "metrics only, by hand")
 
     def isolate(self) -> None:
         """Shut the circuit until as many `rejoin` as `isolate` calls were made."""
@@ -268,7 +276,9 @@ class BreakerCore:
             self.shut_until = inf
 
     def rejoin(self, now: float) -> None:
-        """End one isolation; after the last, begin closed and empty."""
+        """End one isolation; after the last, begin closed and empty. One too many does nothing."""
+        if not self._isolations:
+            return
         self._isolations -= 1
         if not self._isolations:
             self._enter_closed(now, "isolation ended")
@@ -277,19 +287,19 @@ class BreakerCore:
 
     def _enter_open(self, now: float, reason: str, hint: float | None, seconds: float | None = None) -> None:
         if seconds is None:
-            seconds = self._settings.open_for.seconds(self._openings, self._chance(), hint)
+            seconds = self.settings.open_for.seconds(self._openings, self._chance(), hint)
         self._openings += 1
         self._change(CircuitState.OPEN, None, reason, seconds)
         self._until = self.shut_until = now + seconds
 
     def _enter_half_open(self, reason: str) -> None:
-        settings = self._settings
+        settings = self.settings
         self._change(CircuitState.HALF_OPEN, None, reason)
         self._round = Round(size=settings.half_open_calls, bound=settings.half_open_bound, lease=settings.probe_lease)
 
     def _enter_closed(self, now: float, reason: str) -> None:
         self._openings = 0
-        self._change(CircuitState.CLOSED, self._settings.window.start(now), reason)
+        self._change(CircuitState.CLOSED, self.settings.window.start(now), reason)
 
     def _change(self, after: CircuitState, window: LiveWindow | None, reason: str, open_for: float | None = None) -> None:
         before, old = self.state, self.window
@@ -305,6 +315,11 @@ class BreakerCore:
             self.news.append(Change(before, after, self.generation, reason, open_for))
 
     # --- what it knows ---------------------------------------------------------------------------------------------
+
+    @property
+    def probe_lease(self) -> float:
+        """How long a probe may take to report, in seconds."""
+        return self.settings.probe_lease
 
     def retry_after(self, now: float) -> float | None:
         """Return the seconds until somebody may pass, or None where a person decides."""

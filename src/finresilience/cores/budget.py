@@ -13,6 +13,11 @@ if TYPE_CHECKING:
 class Budget(Protocol):
     """A limit on the retries of all calls that share it. A core: told the time, not thread-safe by itself."""
 
+    @property
+    def on_success(self) -> bool:
+        """Whether `deposit` is for calls that succeeded (True) or for calls that begin (False)."""
+        ...
+
     def deposit(self, now: float, /) -> None:
         """Note a call that began (ratio) or succeeded (tokens)."""
         ...
@@ -35,6 +40,8 @@ class TokenBudget:
     """
 
     __slots__ = ("_left", "ratio", "tokens")
+
+    on_success = True
 
     def __init__(self, tokens: int = 10, *, ratio: float = 0.1) -> None:
         self.tokens = positive_count("tokens", tokens, most=1000)
@@ -64,12 +71,15 @@ class RatioBudget:
     __slots__ = ("_calls", "_retries", "_slot", "_width", "at_least", "share", "window")
 
     SLOTS = 10
+    on_success = False
 
     def __init__(self, share: float = 0.2, *, at_least: float = 1.0, window: float | timedelta = 10.0) -> None:
         self.share = share_of("share", share)
         self.window = seconds_of("window", window)
+        if self.window < 1e-6:
+            refuse("window", window, "at least a microsecond")
         self.at_least = seconds_of("at_least", at_least, zero=True)
-        if self.at_least > 10**6:  # noqa: PLR2004 - the bound is said in the message
+        if self.at_least > 10**6:
             refuse("at_least", at_least, "at most 1,000,000 retries a second")
         self._width = self.window / self.SLOTS
         self._calls = [0] * self.SLOTS

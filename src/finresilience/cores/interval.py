@@ -26,9 +26,7 @@ class OpenFor:
 
     __slots__ = ("base", "cap", "factor", "jitter")
 
-    def __init__(
-        self, base: float | timedelta, *, factor: float = 2.0, cap: float | timedelta = 600.0, jitter: float = 0.1
-    ) -> None:
+    def __init__(self, base: float | timedelta, *, factor: float = 2.0, cap: float | timedelta = 600.0, jitter: float = 0.1) -> None:
         self.base = seconds_of("open_for", base)
         self.factor = factor_of("factor", factor)
         self.cap = seconds_of("cap", cap)
@@ -39,7 +37,7 @@ class OpenFor:
     def seconds(self, openings: int, u: float, hint: float | None) -> float:
         """Return how long to stay open, for the number of openings before this one and a chance `u` in [0, 1)."""
         try:
-            grown = self.base * self.factor ** min(openings, 64)
+            grown = self.base * self.factor**openings
         except OverflowError:
             grown = self.cap
         interval = min(self.cap, grown * (1.0 + self.jitter * u))

@@ -78,5 +78,7 @@ class Round:
         return probe in self._live and now < probe.expires
 
     def next_lease(self) -> float | None:
-        """Return when the first lease runs out, or None where no probe is out."""
+        """Return when the first lease runs out, or None while a permit is free."""
+        if self._good + self._bad + len(self._live) < self._size:
+            return None
         return min((probe.expires for probe in self._live), default=None)

@@ -12,7 +12,7 @@ from collections import deque
 from math import inf
 from typing import TYPE_CHECKING, Protocol, final
 
-from finresilience._checks import positive_count, seconds_of
+from finresilience._checks import positive_count, refuse, seconds_of
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -75,13 +75,15 @@ class TimeWindow:
         buckets: into how many steps it is divided; a call may leave up to one step early.
 
     Raises:
-        ConfigurationError: if `seconds` is not positive and finite, or `buckets` not from 1 to 60.
+        ConfigurationError: if `seconds` is not finite or below a microsecond, or `buckets` not from 1 to 60.
     """
 
     __slots__ = ("buckets", "seconds")
 
     def __init__(self, seconds: float | timedelta, *, buckets: int = 10) -> None:
         self.seconds = seconds_of("seconds", seconds)
+        if self.seconds < 1e-6:
+            refuse("seconds", seconds, "at least a microsecond")
         self.buckets = positive_count("buckets", buckets, most=60)
 
     def start(self, now: float) -> LiveWindow:

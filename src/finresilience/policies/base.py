@@ -32,9 +32,9 @@ class _Chance:
 
     def __call__(self) -> float:
         if self._random is None:
-            from random import Random  # noqa: PLC0415 - loads at the first jitter, not at import
+            from random import Random  # noqa: TID251 - the one generator that is nobody's seed
 
-            self._random = Random().random  # noqa: S311 - jitter, not a secret
+            self._random = Random().random
         return self._random()
 
     def renew(self) -> None:
@@ -116,7 +116,7 @@ def _before_fork() -> None:
     _gate.acquire(timeout=_FORK_WAIT)
     wait = _FORK_WAIT
     for policy in list(_live):
-        lock = policy._lock  # noqa: SLF001 - the one place that looks after every lock
+        lock = policy._lock
         if lock.acquire(timeout=wait):
             _held.append(lock)
         else:
@@ -135,7 +135,7 @@ def _after_in_child() -> None:
     _held.clear()
     _gate = Lock()
     for policy in list(_live):
-        policy._lock = Lock()  # noqa: SLF001 - the one place that looks after every lock
+        policy._lock = Lock()
         policy.forked()
     chance.renew()
 

@@ -152,8 +152,9 @@ class CircuitBreaker(Guarding):
         return (self.name, core.state.value, core.retry_after(now), core.generation, core.last_failure)
 
     def refuse_if_shut(self, ends: Ends) -> None:
-        """Raise `CircuitOpenError` if surely nobody may pass now. Reads one number, and takes no lock: this is the path that callers
-        of a dead provider take.
+        """Raise `CircuitOpenError` if surely nobody may pass now.
+
+        Reads one number and takes no lock: this is the path that callers of a dead provider take.
         """
         core, now = self.core, self._now()
         if now < core.shut_until:
@@ -191,15 +192,15 @@ class CircuitBreaker(Guarding):
         if kind is Kind.GENERATOR:
 
             @wraps(fn)
-            def steps(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the caller's own signature
+            def steps(*args: Any, **kwargs: Any) -> Any:
                 with self.guard():
                     return (yield from fn(*args, **kwargs))
 
             return steps
 
         @wraps(fn)
-        async def asteps(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the caller's own signature
-            from contextlib import aclosing  # noqa: PLC0415 - loads at first async use
+        async def asteps(*args: Any, **kwargs: Any) -> Any:
+            from contextlib import aclosing
 
             async with self.guard(), aclosing(fn(*args, **kwargs)) as inner:
                 async for item in inner:
@@ -285,7 +286,7 @@ class CircuitBreaker(Guarding):
         Raises:
             ConfigurationError: if it is not a snapshot; the circuit is left as it was.
         """
-        from finresilience.policies.snapshot import checked_snapshot  # noqa: PLC0415 - rarely needed
+        from finresilience.policies.snapshot import checked_snapshot
 
         saved = checked_snapshot(snapshot)
         self._act(lambda core, now: core.load(now, **saved))

@@ -24,7 +24,6 @@ from finresilience.errors import (
 from finresilience.events import CallAbandoned, CallRefused, OutcomeUnknown, RetriesExhausted, RetryScheduled
 from finresilience.outcome import (
     NON_RETRYABLE,
-    UNKNOWN,
     Declined,
     Effect,
     Failed,
@@ -131,6 +130,8 @@ class Call:
         self._error: Exception | None = None
         self._answer: Any = None
         self._refusal: Refused | None = None
+        if plan.retry is not None:
+            plan.retry.deposit(started, succeeded=False)
 
     def resume(self, permit: Permit | None, limit: float, tried: int) -> None:
         """Take over a first attempt that a lane began: its permit, its limit, and the number of exhaustions when it began."""
@@ -143,7 +144,7 @@ class Call:
 
     def admit(self) -> bool:
         """Return whether the next attempt may be made; if not, the call has ended."""
-        now = self._plan.owner._now()  # noqa: SLF001 - a call is the inside of its policies
+        now = self._plan.owner._now()
         if now >= self.deadline:
             return self._refuse(Refused(DeadlineExceededError, (self._plan.owner.name, now - self.deadline)), Stop.DEADLINE)
         if self.breaker is not None:
@@ -176,9 +177,9 @@ class Call:
 
     # --- after an attempt ------------------------------------------------------------------------------------------
 
-    def returned(self, value: Any, *, late: bool = False) -> None:  # noqa: ANN401 - any answer at all
+    def returned(self, value: Any, *, late: bool = False) -> None:
         """Take the answer of an attempt; `late` where it came after its expiry: it wins, and counts as slow (law 3)."""
-        plan, now = self._plan, self._plan.owner._now()  # noqa: SLF001 - a call is the inside of its policies
+        plan, now = self._plan, self._plan.owner._now()
         self.running = False
         verdict = None
         if value.__class__ not in plan.plain:
@@ -199,7 +200,7 @@ class Call:
 
     def failed(self, error: Exception) -> None:
         """Take the error of an attempt."""
-        plan, now = self._plan, self._plan.owner._now()  # noqa: SLF001 - a call is the inside of its policies
+        plan, now = self._plan, self._plan.owner._now()
         self.running = False
         if isinstance(error, RefusedError):  # by a policy further in, or by the function: it was not sent (law 5)
             self._give_back()
@@ -214,7 +215,7 @@ class Call:
 
     def abandoned(self) -> None:
         """Take note that somebody outside cancelled the call, in an attempt or between two. Every permit goes back."""
-        plan, now = self._plan, self._plan.owner._now()  # noqa: SLF001 - a call is the inside of its policies
+        plan, now = self._plan, self._plan.owner._now()
         plan.ends.abandoned += 1
         if self.permit is not None and self.breaker is not None and now >= self.deadline and self._fair(now):
             self.breaker.settle(self.permit, now, failed=True, failure="ExpiredError")  # an inherited deadline, not a whim
@@ -224,9 +225,7 @@ class Call:
         self._error = None
         if may_be_sent and plan.effect is not Effect.READ and plan.speaks:
             attempt, ran = self._join.sent + 1, now - self.attempt_started
-            plan.owner._publish(  # noqa: SLF001 - a call is the inside of its policies
-                CallAbandoned(name=plan.owner.name, attempt=attempt, ran=ran, reference=self.context.reference)
-            )
+            plan.owner._publish(CallAbandoned(name=plan.owner.name, attempt=attempt, ran=ran, reference=self.context.reference))
 
     def _fair(self, now: float) -> bool:
         return now >= self.attempt_started + self._plan.threshold
@@ -251,7 +250,7 @@ class Call:
         self.wait, self._carry = decision
         self._waits.append(self.wait)
         self._plan.ends.retried += 1
-        self._plan.owner._publish(  # noqa: SLF001 - a call is the inside of its policies
+        self._plan.owner._publish(
             RetryScheduled(
                 name=self._plan.owner.name,
                 attempt=self._join.sent,
@@ -285,7 +284,7 @@ class Call:
             spent=self._tries,
             elapsed=now - self.started,
             left=self.deadline - now,
-            u=plan.retry._chance(),  # noqa: SLF001 - a call is the inside of its policies
+            u=plan.retry._chance(),
             carry=self._carry,
         )
         if isinstance(decision, Stop):
@@ -307,6 +306,8 @@ class Call:
         try:
             if isinstance(answer, Ok):
                 self._plan.ends.ok += 1
+                if self._plan.retry is not None:
+                    self._plan.retry.deposit(self.attempt_started, succeeded=True)
                 return answer
             return self._unfortunate(error, answer)
         finally:
@@ -338,13 +339,11 @@ class Call:
         plan = self._plan
         try:
             name = type(value if error is None else error).__name__
-            if plan.speaks:
-                plan.owner._publish(  # noqa: SLF001 - a call is the inside of its policies
-                    OutcomeUnknown(
-                        name=plan.owner.name, attempts=self._join.sent, error_type=name, reference=self.context.reference
-                    )
+            if plan.speaks and plan.inquiry is None:  # with an inquiry, it tells if nobody knew
+                plan.owner._publish(
+                    OutcomeUnknown(name=plan.owner.name, attempts=self._join.sent, error_type=name, reference=self.context.reference)
                 )
-            elif error is not None:
+            elif not plan.speaks and error is not None:
                 return error  # a lone breaker passes on what it saw
             unknown = UnknownOutcomeError(
                 plan.owner.name,
@@ -391,14 +390,14 @@ class Call:
 
     def _tell_refusal(self, refusal: Refused) -> None:
         owner = self._plan.owner
-        if owner._publish.wants_all:  # noqa: SLF001 - a call is the inside of its policies
+        if owner._publish.wants_all:
             reason = type(refusal.error).__name__
-            owner._publish(CallRefused(name=owner.name, reason=reason, reference=self.context.reference))  # noqa: SLF001 - as above
+            owner._publish(CallRefused(name=owner.name, reason=reason, reference=self.context.reference))
 
     def _tell_exhausted(self, error: Exception | None, value: object) -> None:
         owner = self._plan.owner
         name = type(value if error is None else error).__name__
-        owner._publish(  # noqa: SLF001 - a call is the inside of its policies
+        owner._publish(
             RetriesExhausted(
                 name=owner.name,
                 attempts=self._join.sent,

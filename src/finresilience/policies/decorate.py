@@ -47,8 +47,8 @@ def kind_of(fn: object) -> Kind:
     return _flavour(fn)
 
 
-def _flavour(fn: Any) -> Kind:  # noqa: ANN401 - any callable at all
-    import inspect  # noqa: PLC0415 - needed when something is decorated, not when we are imported
+def _flavour(fn: Any) -> Kind:
+    import inspect
 
     while isinstance(fn, partial):
         fn = fn.func

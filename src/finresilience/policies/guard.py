@@ -34,20 +34,18 @@ class CircuitGuard:
             raise ConfigurationError(message)
         self._used = True
         breaker = self._breaker
-        self._started = breaker._now()  # noqa: SLF001 - a guard is the inside of its breaker
+        self._started = breaker._now()
         self._permit = breaker.admit(self._started)
         if self._permit is None:
             raise CircuitOpenError(*breaker.facts(self._started))
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /) -> None:
         permit, self._permit = self._permit, None
         if permit is None:
             return
         breaker = self._breaker
-        now = breaker._now()  # noqa: SLF001 - a guard is the inside of its breaker
+        now = breaker._now()
         slow = now - self._started > breaker.slow_after
         if error is None:
             breaker.settle(permit, now, failed=False, slow=slow)
@@ -63,7 +61,5 @@ class CircuitGuard:
     async def __aenter__(self) -> CircuitGuard:
         return self.__enter__()
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /
-    ) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /) -> None:
         self.__exit__(kind, error, traceback)

@@ -41,7 +41,7 @@ class Guarding(Policy):
     def __call__(self, fn: F, /) -> F: ...
     @overload
     def __call__(self) -> Callable[[F], F]: ...
-    def __call__(self, fn: F | None = None, /) -> F | Callable[[F], F]:
+    def __call__(self, fn: Any = None, /) -> Any:  # see the overloads
         """Return `fn` guarded: a plain or async function, a method, a generator where that makes sense.
 
         Raises:
@@ -58,12 +58,12 @@ class Guarding(Policy):
         elif kind is Kind.ASYNC:
             guarded = async_lane(self._plan, fn)
         else:
-            self._check_sync(fn)
+            self._check_sync()
             guarded = sync_lane(self._plan, fn)
         return dress(guarded, fn, self._plan)  # type: ignore[return-value]  # it has the signature of fn, by construction
 
-    def _check_sync(self, fn: Callable[..., Any]) -> None:
-        """Refuse a plain function that this policy cannot serve."""
+    def _check_sync(self) -> None:
+        """Refuse plain functions where this policy cannot serve them."""
 
     def _generator(self, fn: Callable[..., Any], kind: Kind) -> Callable[..., Any]:
         name = getattr(fn, "__name__", type(fn).__name__)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import sys
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from finresilience.context import current
 from finresilience.cores.window import BlindWindow
@@ -28,9 +28,11 @@ if TYPE_CHECKING:
 
     from finresilience.context import CallContext
     from finresilience.cores.breaker import BreakerCore, Permit
+    from finresilience.policies.breaker import CircuitBreaker
+    from finresilience.policies.per import PerKey
     from finresilience.policies.plan import Plan
 
-Fn = Callable[..., Any] if TYPE_CHECKING else object
+Fn: TypeAlias = "Callable[..., Any]"
 
 
 def sync_lane(plan: Plan, fn: Fn) -> Fn:
@@ -66,23 +68,28 @@ class _NoBreaker:
         self.window = BlindWindow()
 
 
-def _core_of(plan: Plan) -> Any:  # noqa: ANN401 - a core, or what stands in for it
+def _core_of(plan: Plan) -> Any:
     core: BreakerCore | None = None if plan.breaker is None else plan.breaker.core
     return _NoBreaker() if core is None else core
+
+
+def _breaker_of(plan: Plan) -> CircuitBreaker | PerKey:
+    assert plan.breaker is not None  # noqa: S101 - these lanes are chosen for plans that have one
+    return plan.breaker
 
 
 # --- anything at all -----------------------------------------------------------------------------------------------
 
 
 def _slow(plan: Plan, fn: Fn) -> Fn:
-    def guarded(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the caller's own signature
+    def guarded(*args: Any, **kwargs: Any) -> Any:
         return settled(run(plan, fn, args, kwargs))
 
     return guarded
 
 
 def _aslow(plan: Plan, fn: Fn) -> Fn:
-    async def guarded(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the caller's own signature
+    async def guarded(*args: Any, **kwargs: Any) -> Any:
         return settled(await arun(plan, fn, args, kwargs))
 
     return guarded
@@ -94,11 +101,11 @@ def _aslow(plan: Plan, fn: Fn) -> Fn:
 def _retry(plan: Plan, fn: Fn) -> Fn:
     plain, exhaustions, ends = plan.plain, Exhaustions, plan.ends
 
-    def guarded(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the caller's own signature
+    def guarded(*args: Any, **kwargs: Any) -> Any:
         tried = exhaustions.number
         try:
             value = fn(*args, **kwargs)
-        except BaseException as error:  # noqa: BLE001 - judged in the call; what is no Exception is raised again there
+        except BaseException as error:
             call = _first(plan, fn, args, kwargs, error, tried=tried)
         else:
             if value.__class__ in plain:
@@ -113,11 +120,11 @@ def _retry(plan: Plan, fn: Fn) -> Fn:
 def _aretry(plan: Plan, fn: Fn) -> Fn:
     plain, exhaustions, ends = plan.plain, Exhaustions, plan.ends
 
-    async def guarded(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the caller's own signature
+    async def guarded(*args: Any, **kwargs: Any) -> Any:
         tried = exhaustions.number
         try:
             value = await fn(*args, **kwargs)
-        except BaseException as error:  # noqa: BLE001 - judged in the call; what is no Exception is raised again there
+        except BaseException as error:
             call = _first(plan, fn, args, kwargs, error, tried=tried)
         else:
             if value.__class__ in plain:
@@ -132,12 +139,12 @@ def _aretry(plan: Plan, fn: Fn) -> Fn:
 # --- a breaker, perhaps with retry ---------------------------------------------------------------------------------
 
 
-def _breaker(plan: Plan, fn: Fn, core: BreakerCore) -> Fn:
+def _breaker(plan: Plan, fn: Fn, core: Any) -> Fn:
     if plan.slow_after < inf:
         return _timed_breaker(plan, fn, core)
-    owner, plain, exhaustions, ends, breaker = plan.owner, plan.plain, Exhaustions, plan.ends, plan.breaker
+    owner, plain, exhaustions, ends, breaker = plan.owner, plan.plain, Exhaustions, plan.ends, _breaker_of(plan)
 
-    def guarded(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the caller's own signature
+    def guarded(*args: Any, **kwargs: Any) -> Any:
         window = core.window
         if window is None:
             breaker.refuse_if_shut(ends)
@@ -145,10 +152,10 @@ def _breaker(plan: Plan, fn: Fn, core: BreakerCore) -> Fn:
         tried = exhaustions.number
         try:
             value = fn(*args, **kwargs)
-        except BaseException as error:  # noqa: BLE001 - judged in the call; what is no Exception is raised again there
+        except BaseException as error:
             call = _first(plan, fn, args, kwargs, error, permit=window, tried=tried)
         else:
-            if value.__class__ in plain and owner._now() < window.edge:  # noqa: SLF001 - a plan is the inside of its owner
+            if value.__class__ in plain and owner._now() < window.edge:
                 window.ok += 1
                 ends.ok += 1
                 return value
@@ -158,22 +165,22 @@ def _breaker(plan: Plan, fn: Fn, core: BreakerCore) -> Fn:
     return guarded
 
 
-def _timed_breaker(plan: Plan, fn: Fn, core: BreakerCore) -> Fn:
-    owner, plain, exhaustions, ends, breaker = plan.owner, plan.plain, Exhaustions, plan.ends, plan.breaker
+def _timed_breaker(plan: Plan, fn: Fn, core: Any) -> Fn:
+    owner, plain, exhaustions, ends, breaker = plan.owner, plan.plain, Exhaustions, plan.ends, _breaker_of(plan)
     slow_after = plan.slow_after
 
-    def guarded(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the caller's own signature
+    def guarded(*args: Any, **kwargs: Any) -> Any:
         window = core.window
         if window is None:
             breaker.refuse_if_shut(ends)
             return settled(run(plan, fn, args, kwargs))
-        tried, started = exhaustions.number, owner._now()  # noqa: SLF001 - a plan is the inside of its owner
+        tried, started = exhaustions.number, owner._now()
         try:
             value = fn(*args, **kwargs)
-        except BaseException as error:  # noqa: BLE001 - judged in the call; what is no Exception is raised again there
+        except BaseException as error:
             call = _first(plan, fn, args, kwargs, error, permit=window, tried=tried, started=started)
         else:
-            now = owner._now()  # noqa: SLF001 - as above
+            now = owner._now()
             if value.__class__ in plain and now < window.edge and now - started <= slow_after:
                 window.ok += 1
                 ends.ok += 1
@@ -184,23 +191,23 @@ def _timed_breaker(plan: Plan, fn: Fn, core: BreakerCore) -> Fn:
     return guarded
 
 
-def _abreaker(plan: Plan, fn: Fn, core: BreakerCore) -> Fn:
-    owner, plain, exhaustions, ends, breaker = plan.owner, plan.plain, Exhaustions, plan.ends, plan.breaker
+def _abreaker(plan: Plan, fn: Fn, core: Any) -> Fn:
+    owner, plain, exhaustions, ends, breaker = plan.owner, plan.plain, Exhaustions, plan.ends, _breaker_of(plan)
     slow_after = plan.slow_after
     timed = slow_after < inf
 
-    async def guarded(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the caller's own signature
+    async def guarded(*args: Any, **kwargs: Any) -> Any:
         window = core.window
         if window is None:
             breaker.refuse_if_shut(ends)
             return settled(await arun(plan, fn, args, kwargs))
-        tried, started = exhaustions.number, owner._now() if timed else None  # noqa: SLF001 - a plan is the inside of its owner
+        tried, started = exhaustions.number, owner._now() if timed else None
         try:
             value = await fn(*args, **kwargs)
-        except BaseException as error:  # noqa: BLE001 - judged in the call; what is no Exception is raised again there
+        except BaseException as error:
             call = _first(plan, fn, args, kwargs, error, permit=window, tried=tried, started=started)
         else:
-            now = owner._now()  # noqa: SLF001 - as above
+            now = owner._now()
             if value.__class__ in plain and now < window.edge and (started is None or now - started <= slow_after):
                 window.ok += 1
                 ends.ok += 1
@@ -214,25 +221,25 @@ def _abreaker(plan: Plan, fn: Fn, core: BreakerCore) -> Fn:
 # --- everything ----------------------------------------------------------------------------------------------------
 
 
-def _full(plan: Plan, fn: Fn, core: BreakerCore) -> Fn:
+def _full(plan: Plan, fn: Fn, core: Any) -> Fn:
     owner, plain, exhaustions, slow_after, ends = plan.owner, plan.plain, Exhaustions, plan.slow_after, plan.ends
     seconds = inf if plan.timeout is None else plan.timeout.seconds
 
-    def guarded(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the caller's own signature
-        window, started = core.window, owner._now()  # noqa: SLF001 - a plan is the inside of its owner
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        window, started = core.window, owner._now()
         context = plan.context(started, args, kwargs)
-        if window is None or context.deadline <= started:
+        if window is None or (context.deadline or inf) <= started:
             return settled(go_on(plan, Call(plan, fn, args, kwargs, started, context=context)))
         limit = _narrowed(context, started + seconds)
         tried, token = exhaustions.number, current.set(context)
         try:
             value = fn(*args, **kwargs)
-        except BaseException as error:  # noqa: BLE001 - judged in the call; what is no Exception is raised again there
+        except BaseException as error:
             current.reset(token)
             call = _first(plan, fn, args, kwargs, error, window, tried, started, context, limit)
         else:
             current.reset(token)
-            now = owner._now()  # noqa: SLF001 - as above
+            now = owner._now()
             if value.__class__ in plain and now < window.edge and now < limit and now - started <= slow_after:
                 window.ok += 1
                 ends.ok += 1
@@ -243,37 +250,37 @@ def _full(plan: Plan, fn: Fn, core: BreakerCore) -> Fn:
     return guarded
 
 
-def _afull(plan: Plan, fn: Fn, core: BreakerCore) -> Fn:
+def _afull(plan: Plan, fn: Fn, core: Any) -> Fn:  # noqa: C901 - one lane, read from top to bottom
     owner, plain, exhaustions, slow_after, ends = plan.owner, plan.plain, Exhaustions, plan.slow_after, plan.ends
     seconds, exact = (inf, False) if plan.timeout is None else (plan.timeout.seconds, plan.timeout.exact)
     asyncio: AsyncioKit | None = None
 
-    async def guarded(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the caller's own signature
+    async def guarded(*args: Any, **kwargs: Any) -> Any:
         nonlocal asyncio
-        window, started = core.window, owner._now()  # noqa: SLF001 - a plan is the inside of its owner
+        window, started = core.window, owner._now()
         context = plan.context(started, args, kwargs)
-        if window is None or context.deadline <= started:
+        if window is None or (context.deadline or inf) <= started:
             return settled(await ago_on(plan, Call(plan, fn, args, kwargs, started, context=context)))
         limit = _narrowed(context, started + seconds)
         if asyncio is None:
             asyncio = AsyncioKit()
         loop = asyncio.running_loop()
         task = None if loop is None else asyncio.current_task(loop)
-        if task is None or limit == inf:
+        if loop is None or task is None or limit == inf:
             return await elsewhere(window, started, context, limit, args, kwargs)
         wheel = asyncio.wheel_of(loop)
         alarm = wheel.arm(limit, started, task, exact=exact)
         tried, token = exhaustions.number, current.set(context)
         try:
             value = await fn(*args, **kwargs)
-        except BaseException as error:  # noqa: BLE001 - judged in the call; what is no Exception is raised again there
+        except BaseException as error:
             current.reset(token)
             seen = ExpiredError(owner.name, limit - started) if wheel.disarm(alarm, error) else error
             call = _first(plan, fn, args, kwargs, seen, window, tried, started, context, limit)
         else:
             current.reset(token)
             wheel.disarm(alarm, None)
-            now = owner._now()  # noqa: SLF001 - as above
+            now = owner._now()
             if value.__class__ in plain and now < window.edge and not alarm.rung and now - started <= slow_after:
                 window.ok += 1
                 ends.ok += 1
@@ -283,7 +290,7 @@ def _afull(plan: Plan, fn: Fn, core: BreakerCore) -> Fn:
 
     async def elsewhere(
         window: Permit, started: float, context: CallContext, limit: float, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:  # noqa: ANN401 - the caller's own answer
+    ) -> Any:
         scope = trio_scope(limit - started) if limit < inf and "trio" in sys.modules else None
         tried, token = exhaustions.number, current.set(context)
         try:
@@ -293,8 +300,8 @@ def _afull(plan: Plan, fn: Fn, core: BreakerCore) -> Fn:
                 with scope:
                     value = await fn(*args, **kwargs)
                 if scope.cancelled_caught:
-                    raise ExpiredError(owner.name, limit - started)  # noqa: TRY301 - the same end as any other error
-        except BaseException as error:  # noqa: BLE001 - judged in the call; what is no Exception is raised again there
+                    raise ExpiredError(owner.name, limit - started)
+        except BaseException as error:
             current.reset(token)
             call = _first(plan, fn, args, kwargs, error, window, tried, started, context, limit)
         else:
@@ -333,7 +340,7 @@ def _first(
     limit: float = inf,
 ) -> Call:
     """Return the call whose first attempt ended in `error`; raise it again if it is no Exception."""
-    call = Call(plan, fn, args, kwargs, plan.owner._now() if started is None else started, context=context)  # noqa: SLF001 - a plan is the inside of its owner
+    call = Call(plan, fn, args, kwargs, plan.owner._now() if started is None else started, context=context)
     call.resume(permit, limit, tried)
     if isinstance(error, Exception):
         call.failed(error)
@@ -347,7 +354,7 @@ def _looked(
     fn: Fn,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
-    value: Any,  # noqa: ANN401 - any answer at all
+    value: Any,
     permit: Permit | None = None,
     tried: int = 0,
     started: float | None = None,
@@ -357,7 +364,7 @@ def _looked(
     late: bool = False,
 ) -> Call:
     """Return the call whose first attempt ended in a value that needs a second look."""
-    call = Call(plan, fn, args, kwargs, plan.owner._now() if started is None else started, context=context)  # noqa: SLF001 - a plan is the inside of its owner
+    call = Call(plan, fn, args, kwargs, plan.owner._now() if started is None else started, context=context)
     call.resume(permit, limit, tried)
     call.returned(value, late=late)
     return call

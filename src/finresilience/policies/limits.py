@@ -24,11 +24,11 @@ class AsyncioKit:
     __slots__ = ("current_task", "running_loop", "wheel_of")
 
     def __init__(self) -> None:
-        import asyncio  # noqa: PLC0415 - loads at first async use
+        import asyncio
 
-        from finresilience.policies.wheel import wheel_of  # noqa: PLC0415 - loads asyncio
+        from finresilience.policies.wheel import wheel_of
 
-        self.running_loop = asyncio._get_running_loop  # noqa: SLF001 - documented, for exactly this question
+        self.running_loop = asyncio._get_running_loop
         self.current_task = asyncio.current_task
         self.wheel_of = wheel_of
 
@@ -36,7 +36,7 @@ class AsyncioKit:
 def asyncio_task() -> Task[Any] | None:
     """Return the running asyncio task, or None where another library runs this code."""
     asyncio = sys.modules.get("asyncio")
-    if asyncio is None or asyncio._get_running_loop() is None:  # noqa: SLF001 - documented, for exactly this question
+    if asyncio is None or asyncio._get_running_loop() is None:
         return None
     task: Task[Any] | None = asyncio.current_task()
     return task
@@ -69,15 +69,13 @@ class AsyncLimit:
             self._scope = trio_scope(self._limit - self._now)
             self._scope.__enter__()
         else:
-            from finresilience.policies.wheel import wheel_of  # noqa: PLC0415 - asyncio loads at first async use
+            from finresilience.policies.wheel import wheel_of
 
             self._wheel: Wheel = wheel_of(task.get_loop())
             self._alarm = self._wheel.arm(self._limit, self._now, task, exact=self._exact)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /
-    ) -> bool:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /) -> bool:
         if self._scope is not None:
             swallowed = bool(self._scope.__exit__(kind, error, traceback))
             self.late = self._scope.cancel_called
@@ -96,6 +94,6 @@ class AsyncLimit:
 
 def trio_scope(seconds: float) -> CancelScope:
     """Return a trio scope that is cancelled in `seconds`."""
-    import trio  # noqa: PLC0415 - an asyncio user need not have it
+    import trio
 
     return trio.CancelScope(deadline=trio.current_time() + seconds)

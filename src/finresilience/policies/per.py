@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class PerKey(Guarding):
     """Keeps a breaker of the same settings for each key. Made by `CircuitBreaker.per`."""
 
-    __slots__ = ("_at_most", "_key", "_kept", "_own_plan", "_template", "core", "slow_after")
+    __slots__ = ("_at_most", "_kept", "_key", "_own_plan", "_template", "core", "slow_after")
 
     def __init__(self, template: CircuitBreaker, key: Callable[..., Hashable], *, at_most: int) -> None:
         super().__init__(template.name, clock=template._clock if template._own_clock else None)

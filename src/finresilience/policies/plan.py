@@ -26,7 +26,7 @@ _default: list[ErrorClassifier] = []
 def default_classifier() -> ErrorClassifier:
     """Return the rules for whoever was given none: HTTP and its clients, sockets, declines. Made once."""
     if not _default:
-        from finresilience.classify import payments_classifier  # noqa: PLC0415 - tables load when a call is guarded, not at import
+        from finresilience.classify import payments_classifier
 
         _default.append(payments_classifier())
     return _default[0]
@@ -36,10 +36,11 @@ def default_classifier() -> ErrorClassifier:
 class Ends:
     """How many calls ended how. Ok is counted in the lanes, by one addition."""
 
-    __slots__ = ("abandoned", "declined", "failed", "ok", "refused", "retried", "unknown")
+    __slots__ = ("abandoned", "declined", "failed", "ok", "refused", "resolved", "retried", "unknown")
 
     def __init__(self) -> None:
-        self.abandoned = self.declined = self.failed = self.ok = self.refused = self.retried = self.unknown = 0
+        self.abandoned = self.declined = self.failed = self.ok = 0
+        self.refused = self.resolved = self.retried = self.unknown = 0
 
     def as_dict(self) -> dict[str, int]:
         """Return the counts by name."""
@@ -63,8 +64,8 @@ class Plan:
         "plain",
         "reference_of",
         "retry",
-        "speaks",
         "slow_after",
+        "speaks",
         "threshold",
         "timeout",
     )
@@ -126,11 +127,11 @@ class Plan:
         outer = current.get()
         deadline = now + self.deadline
         if outer is None:
-            inner = CallContext(deadline, self.owner._clock)  # noqa: SLF001 - a plan is the inside of its owner
+            inner = CallContext(deadline, self.owner._clock)
         else:
             if outer.deadline is not None and outer.deadline < deadline:
                 deadline = outer.deadline
-            inner = CallContext(deadline, self.owner._clock, outer.base_key, None, outer.reference, outer.budget)  # noqa: SLF001 - as above
+            inner = CallContext(deadline, self.owner._clock, outer.base_key, None, outer.reference, outer.budget)
         if self.key_of is not None:
             inner.base_key = checked_key(self.key_of(*args, **kwargs))
         if inner.base_key is not None:

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 def run(plan: Plan, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Outcome[Any]:
     """Make the call from its beginning and return how it ended."""
-    return go_on(plan, Call(plan, fn, args, kwargs, plan.owner._now()))  # noqa: SLF001 - a plan is the inside of its owner
+    return go_on(plan, Call(plan, fn, args, kwargs, plan.owner._now()))
 
 
 async def arun(plan: Plan, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Outcome[Any]:
     """Make the call from its beginning and return how it ended."""
-    return await ago_on(plan, Call(plan, fn, args, kwargs, plan.owner._now()))  # noqa: SLF001 - a plan is the inside of its owner
+    return await ago_on(plan, Call(plan, fn, args, kwargs, plan.owner._now()))
 
 
 def go_on(plan: Plan, call: Call) -> Outcome[Any]:
@@ -30,7 +30,7 @@ def go_on(plan: Plan, call: Call) -> Outcome[Any]:
     while call.wait is not None:
         if call.wait > 0.0:
             try:
-                plan.owner._clock.sleep_sync(call.wait)  # noqa: SLF001 - a plan is the inside of its owner
+                plan.owner._clock.sleep_sync(call.wait)
             except BaseException:
                 call.abandoned()
                 raise
@@ -47,7 +47,7 @@ async def ago_on(plan: Plan, call: Call) -> Outcome[Any]:
     while call.wait is not None:
         if call.wait > 0.0:
             try:
-                await plan.owner._clock.sleep(call.wait)  # noqa: SLF001 - a plan is the inside of its owner
+                await plan.owner._clock.sleep(call.wait)
             except BaseException:
                 call.abandoned()
                 raise
@@ -63,17 +63,14 @@ def _attempt(plan: Plan, call: Call) -> None:
     token = current.set(call.enter())
     threads = None if plan.timeout is None else plan.timeout.threads
     try:
-        if threads is None:
-            value = call.fn(*call.args, **call.kwargs)
-        else:
-            value = threads.run(plan.owner, call)
-    except Exception as error:  # noqa: BLE001 - every error is judged; none is swallowed
+        value = call.fn(*call.args, **call.kwargs) if threads is None else threads.run(plan.owner, call)
+    except Exception as error:
         call.failed(error)
     except BaseException:
         call.abandoned()
         raise
     else:
-        call.returned(value, late=call.limit <= plan.owner._now())  # noqa: SLF001 - a plan is the inside of its owner
+        call.returned(value, late=call.limit <= plan.owner._now())
     finally:
         current.reset(token)
 
@@ -85,7 +82,7 @@ async def _aattempt(plan: Plan, call: Call) -> None:
     try:
         with limit:
             value = await call.fn(*call.args, **call.kwargs)
-    except Exception as error:  # noqa: BLE001 - every error is judged; none is swallowed
+    except Exception as error:
         call.failed(error)
     except BaseException:
         call.abandoned()
@@ -96,7 +93,7 @@ async def _aattempt(plan: Plan, call: Call) -> None:
         current.reset(token)
 
 
-def settled(outcome: Outcome[Any]) -> Any:  # noqa: ANN401 - the caller's own answer
+def settled(outcome: Outcome[Any]) -> Any:
     """Return or raise what the plain call returns or raises, leaving nothing in this frame for the traceback to keep alive."""
     try:
         return outcome.unwrap()

@@ -20,7 +20,9 @@ def checked_snapshot(snapshot: Mapping[str, object]) -> dict[str, Any]:
     state = snapshot.get("state")
     if state not in set(CircuitState):
         refuse("snapshot['state']", state, "what CircuitBreaker.snapshot() returned")
-    counts = {name: positive_count(f"snapshot[{name!r}]", snapshot.get(name), least=0, most=10**6) for name in ("calls", "failures", "slow")}
+    counts = {
+        name: positive_count(f"snapshot[{name!r}]", snapshot.get(name), least=0, most=10**6) for name in ("calls", "failures", "slow")
+    }
     if max(counts["failures"], counts["slow"]) > counts["calls"]:
         refuse("snapshot['failures']", counts["failures"], "no more failures or slow calls than calls")
     return {

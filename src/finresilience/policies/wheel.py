@@ -28,6 +28,9 @@ class Alarm:
 
     __slots__ = ("cancelling", "handle", "rung", "slot", "task", "turns")
 
+    handle: TimerHandle  # of an alarm with a timer of its own
+    turns: int  # how often it waited its turn, once its time has come
+
     def __init__(self, task: Task[Any], slot: dict[Alarm, None] | None) -> None:
         self.task: Task[Any] | None = task
         self.slot = slot

@@ -59,11 +59,12 @@ class TrioDriver(trio.abc.Instrument):
         self._patience = patience
         self._waiting = False
         self._scope = trio.CancelScope()
+        self._main: trio.lowlevel.Task | None = None
         self._token: trio.lowlevel.TrioToken | None = None
 
     async def main(self, function: Callable[..., Awaitable[T]], *args: object) -> T:
         """Run `function`, and end it with `DeadlockError` once it can never go on."""
-        self._token = trio.lowlevel.current_trio_token()
+        self._main, self._token = trio.lowlevel.current_task(), trio.lowlevel.current_trio_token()
         self._clock.attach(self)
         try:
             with self._scope:
@@ -123,7 +124,7 @@ class TrioDriver(trio.abc.Instrument):
     def _give_up(self, why: str) -> None:
         if self.dead is not None:  # cancelled once, and still waiting behind a shield: nothing is left but to break the loop
             raise self.dead
-        self.dead = deadlock(_tasks(), why=why, patience=self._patience)
+        self.dead = deadlock(_tasks(self._main), why=why, patience=self._patience)
         self._scope.cancel()
 
 
@@ -163,13 +164,12 @@ def _ordered_by(chance: Chance) -> Iterator[None]:
                 trio_run._r, trio_run._ALLOW_DETERMINISTIC_SCHEDULING = _originals.pop()
 
 
-def _tasks() -> Iterator[tuple[str, Any]]:
-    left = [trio.lowlevel.current_root_task()]
+def _tasks(main: trio.lowlevel.Task | None) -> Iterator[tuple[str, Any]]:
+    left = [] if main is None else [main]
     while left:
         task = left.pop()
-        if task is not None:
-            yield task.name, task.coro
-            left += [child for nursery in task.child_nurseries for child in nursery.child_tasks]
+        yield task.name, task.coro
+        left += [child for nursery in task.child_nurseries for child in nursery.child_tasks]
 
 
 def _nothing() -> None:

@@ -44,23 +44,24 @@ class Tally:
 
     __slots__ = ("_digest", "_seen", "schedules")
 
-    def __init__(self) -> None:
+    def __init__(self, *, distinct_by_construction: bool = False) -> None:
         self._digest = sha256()
-        self._seen: set[bytes] = set()
+        self._seen: set[bytes] | None = None if distinct_by_construction else set()
         self.schedules = 0
 
     def add(self, schedule: str) -> None:
         self.schedules += 1
         written = schedule.encode()
         self._digest.update(b"%d:" % len(written) + written)
-        self._seen.add(sha256(written).digest()[:12])  # bounded: a long schedule costs 12 bytes here
+        if self._seen is not None:
+            self._seen.add(sha256(written).digest()[:12])  # a long schedule costs 12 bytes here
 
     def told(self) -> Explored:
-        return Explored(self.schedules, len(self._seen), self._digest.hexdigest()[:32])
+        return Explored(self.schedules, self.schedules if self._seen is None else len(self._seen), self._digest.hexdigest()[:32])
 
 
 class _Mode(local):
-    by_hand = False
+    by_hand = False  # whether this thread steps coroutines by hand, without an event loop
 
 
 mode = _Mode()
@@ -70,6 +71,16 @@ mode = _Mode()
 def give_way(token: object = None) -> Generator[object, None, None]:
     """Hand `token` to whoever drives this coroutine by hand. Internal."""
     yield token
+
+
+@final
+class Wait:
+    """What `until` hands to whoever drives it by hand. Internal."""
+
+    __slots__ = ("ready",)
+
+    def __init__(self, ready: Callable[[], bool]) -> None:
+        self.ready = ready
 
 
 async def turn() -> None:
@@ -85,7 +96,7 @@ async def turn() -> None:
 async def until(ready: Callable[[], bool]) -> None:
     """Wait until `ready()` is true. In `exhaust`, this client takes no step before; elsewhere, it looks at every turn."""
     if mode.by_hand:
-        await give_way(ready)
+        await give_way(Wait(ready))
         return
     await turn()
     while not ready():
@@ -116,6 +127,13 @@ def _refuse(scenario: Callable[..., object], why: str) -> NoReturn:
 def name_of(scenario: Callable[..., object]) -> str:
     """Return the name to print in a line that replays."""
     return getattr(scenario, "__name__", None) or type(scenario).__name__
+
+
+def root_of(failure: BaseException) -> BaseException:
+    """Return the one failure inside a group of one, however deep: task groups wrap what they raise."""
+    while isinstance(failure, BaseExceptionGroup) and len(failure.exceptions) == 1:
+        failure = failure.exceptions[0]
+    return failure
 
 
 def judge(check: Check) -> None:

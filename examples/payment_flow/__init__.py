@@ -1,0 +1,1 @@
+"""The same payments through three contestants and faulty providers: whose books balance? `python -m examples.payment_flow`."""

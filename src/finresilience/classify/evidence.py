@@ -1,0 +1,143 @@
+"""What do an error's own frames prove? That the connection was still being made, or that something had been sent before.
+
+Client libraries hide two things that money depends on:
+
+- a failed handshake may look like a failed read (urllib3: `ProtocolError`, `ReadTimeoutError`), a total timeout never
+  says what it interrupted (aiohttp, asyncio);
+- one call may be several exchanges. After a redirect, or a retry of the client's own, "connection refused" speaks of the
+  last one only: the payment may have been taken by the first.
+
+The traceback has both, as a record of which functions ran. Functions are named by module and name, nothing is imported,
+and no message is read. A renamed function makes the first kind of proof fail, safely: UNKNOWN. The second kind is held
+against the installed clients by tests over real sockets.
+"""
+
+from __future__ import annotations
+
+from errno import EADDRINUSE, EADDRNOTAVAIL, EMFILE, ENFILE
+from typing import TYPE_CHECKING, Final, cast
+
+from finresilience.classify.clients import UNSENT, Phase, phase_of
+from finresilience.classify.extract import attribute, links
+from finresilience.classify.statuses import MOVED_NOTHING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from types import FrameType
+
+MAX_FRAMES: Final = 1000  # a traceback can be as deep as the recursion limit allows
+
+# While one of these runs, nothing of the request has been written.
+CONNECTING: Final = frozenset(
+    {
+        ("socket", "create_connection"),
+        ("ssl", "do_handshake"),
+        ("http.client", "_tunnel"),  # asking a proxy for a way through
+        ("urllib3.connection", "_tunnel"),
+        ("urllib3.util.connection", "create_connection"),
+        ("asyncio.base_events", "create_connection"),
+        ("anyio._core._sockets", "connect_tcp"),
+        ("trio._highlevel_open_tcp_stream", "open_tcp_stream"),
+        ("aiohttp.connector", "connect"),  # waiting for the pool, looking up, connecting, shaking hands, tunnelling
+    }
+)
+
+_AIOHTTP: Final = ("aiohttp.client", "_request")
+
+# Where a client that goes on after an answer (or a loss) keeps what went before: names in its frames...
+EARLIER: Final[Mapping[tuple[str, str], tuple[str, ...]]] = {
+    ("httpx._client", "_send_handling_redirects"): ("history", "response"),
+    ("httpx2._client", "_send_handling_redirects"): ("history", "response"),
+    _AIOHTTP: ("history",),
+    ("requests.sessions", "resolve_redirects"): ("hist",),
+    ("urllib3.connectionpool", "urlopen"): ("retries.history",),
+    ("urllib.request", "http_error_302"): ("fp",),
+}
+# ... and attributes of its responses, and of the errors that carry one.
+KEPT: Final = ("history", "response.history", "retries.history")
+
+_SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})  # they move nothing (RFC 9110, 9.2.1)
+_SHORTAGES: Final = frozenset({EMFILE, ENFILE, EADDRNOTAVAIL, EADDRINUSE})
+
+
+def settled_phase(error: BaseException) -> Phase | None:
+    """Return the phase of the first link that says one, or None where no link does."""
+    for link in links(error):
+        phase = phase_of(link)
+        if phase is not None and phase is not Phase.INSIDE:
+            return phase
+    return None
+
+
+def connecting(error: BaseException) -> bool:
+    """True where the connection was certainly still being made, so that nothing had been sent on it."""
+    return any(where in CONNECTING for link in links(error) for where, _ in _frames(link))
+
+
+def sent_before(subject: object) -> bool:
+    """True where an earlier exchange of the same call, redirected or retried by the client itself, may have moved money."""
+    if any(_may_have_moved(exchange) for path in KEPT for exchange in _kept(subject, path)):
+        return True
+    if not isinstance(subject, BaseException):
+        return False
+    return any(_went_on(where, frame) for link in links(subject) for where, frame in _frames(link))
+
+
+def our_shortage(error: BaseException) -> bool:
+    """True where our own machine running out of sockets or ports is at the bottom of it."""
+    return any(is_shortage(link) for link in links(error))
+
+
+def is_shortage(error: BaseException) -> bool:
+    """True for "too many open files" and for ports that are gone: no provider can help.
+
+    An error that names a file is about that file, and may have come after the call.
+    """
+    return attribute(error, "errno") in _SHORTAGES and attribute(error, "filename") is None
+
+
+def _frames(error: BaseException) -> Iterator[tuple[tuple[str, str], FrameType]]:
+    traceback = error.__traceback__
+    for _ in range(MAX_FRAMES):
+        if traceback is None:
+            return
+        frame = traceback.tb_frame
+        yield (str(frame.f_globals.get("__name__")), frame.f_code.co_name), frame
+        traceback = traceback.tb_next
+
+
+def _went_on(where: tuple[str, str], frame: FrameType) -> bool:
+    """True where this frame is of a client that had already exchanged something, which may have moved money."""
+    names = EARLIER.get(where)
+    if names is None:
+        return False
+    local: Mapping[str, object] = frame.f_locals
+    if where == _AIOHTTP and local.get("retry_persistent_connection") is False and local.get("method") in ("PUT", "DELETE"):
+        return True  # a kept connection broke, and aiohttp sent it a second time on its own
+    for name in names:
+        first, _, rest = name.partition(".")
+        if any(_may_have_moved(exchange) for exchange in _kept(local.get(first), rest)):
+            return True
+    return False
+
+
+def _kept(holder: object, path: str) -> list[object]:
+    """Return the exchanges that `path` leads to; what is not there is none."""
+    found = holder
+    for name in path.split(".") if path else ():
+        found = attribute(found, name)
+    if isinstance(found, list | tuple):
+        return [*cast("tuple[object, ...]", found)]
+    return [] if found is None else [found]
+
+
+def _may_have_moved(exchange: object) -> bool:
+    """Judge one earlier exchange: a response, or urllib3's record of one. What is neither tells nothing."""
+    method = attribute(exchange, "method") or attribute(attribute(exchange, "request"), "method")
+    if isinstance(method, str) and method.upper() in _SAFE:
+        return False
+    error = attribute(exchange, "error")
+    if isinstance(error, BaseException):
+        return settled_phase(error) not in UNSENT and not connecting(error)
+    status = attribute(exchange, "status_code") or attribute(exchange, "status")
+    return isinstance(status, int) and status not in MOVED_NOTHING

@@ -1,0 +1,99 @@
+"""A retry as a loop: each pass of the loop is one attempt. Every loop is a call of its own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, final
+
+from finresilience.context import current
+from finresilience.errors import ConfigurationError
+from finresilience.policies.call import Call
+
+if TYPE_CHECKING:
+    from contextvars import Token
+    from types import TracebackType
+
+    from finresilience.context import CallContext
+    from finresilience.policies.plan import Plan
+
+
+def _nothing() -> None:
+    """Stands in for the function: the loop's body is the call."""
+
+
+@final
+class Attempts:
+    """The attempts of one call. Made by iterating over a `Retry`; never shared between loops."""
+
+    __slots__ = ("_call", "_plan", "_token")
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._call = Call(plan, _nothing, (), {}, plan.owner._now())
+        self._token: Token[CallContext | None] | None = None
+
+    def __iter__(self) -> Attempts:
+        return self
+
+    def __aiter__(self) -> Attempts:
+        return self
+
+    def __next__(self) -> Attempts:
+        wait = self._next_wait()
+        if wait is None:
+            raise StopIteration
+        if wait > 0.0:
+            self._plan.owner._clock.sleep_sync(wait)
+        return self
+
+    async def __anext__(self) -> Attempts:
+        wait = self._next_wait()
+        if wait is None:
+            raise StopAsyncIteration
+        if wait > 0.0:
+            await self._plan.owner._clock.sleep(wait)
+        return self
+
+    def _next_wait(self) -> float | None:
+        if self._call.running:
+            message = "each pass of a retry loop needs `with attempt:` round its body, or its errors are not seen"
+            raise ConfigurationError(message)
+        wait, self._call.running = self._call.wait, self._call.wait is not None
+        return wait
+
+    @property
+    def number(self) -> int:
+        """Which attempt this is, 1 for the first."""
+        return self._call.context.attempt
+
+    def __enter__(self) -> Attempts:
+        if not self._call.admit():
+            self._call.running = False
+            self._call.outcome().unwrap()
+        self._token = current.set(self._call.enter())
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /) -> bool:
+        if self._token is not None:
+            current.reset(self._token)
+            self._token = None
+        try:
+            return self._judged(error)
+        finally:
+            del error, traceback
+
+    def _judged(self, error: BaseException | None) -> bool:
+        call = self._call
+        if error is None:
+            call.returned(None)
+            call.outcome()
+            return False
+        if not isinstance(error, Exception):
+            call.abandoned()
+            return False
+        call.failed(error)
+        if call.wait is not None:
+            return True
+        end = call.outcome()
+        if getattr(end, "error", None) is not error:
+            end.unwrap()
+        return False

@@ -1,0 +1,128 @@
+"""A pipeline from data. What the data says must be known and usable; nothing is ignored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, final
+
+from finresilience.cores import backoff
+from finresilience.cores.window import CountWindow, TimeWindow
+from finresilience.errors import ConfigurationError
+from finresilience.outcome import Effect
+from finresilience.policies.breaker import CircuitBreaker
+from finresilience.policies.pipeline import Pipeline
+from finresilience.policies.retry import Retry
+from finresilience.policies.timeout import Timeout
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from finresilience.policies.base import Policy
+
+_SECTIONS = ("circuit_breaker", "retry", "timeout")
+_PLAIN = ("deadline", "effect", "marks_sent", "inner_attempts")
+_BACKOFFS = {
+    "constant": backoff.Constant,
+    "linear": backoff.Linear,
+    "exponential": backoff.Exponential,
+    "symmetric": backoff.SymmetricJitter,
+    "full": backoff.FullJitter,
+    "equal": backoff.EqualJitter,
+    "decorrelated": backoff.DecorrelatedJitter,
+    "decorrelated_v2": backoff.DecorrelatedJitterV2,
+}
+
+
+@final
+class PipelineConfig:
+    """The settings of one pipeline as data: `deadline`, `effect`, and a table each for `circuit_breaker`, `retry`, `timeout`.
+
+    Args:
+        name: the operation.
+        data: the settings. `retry.backoff` is a table with `kind` and that schedule's arguments; `circuit_breaker.window` is
+            `{seconds = 60}` or `{calls = 100}`.
+
+    Raises:
+        ConfigurationError: if anything in it is unknown or unusable.
+    """
+
+    __slots__ = ("data", "name")
+
+    def __init__(self, name: str, data: Mapping[str, Any]) -> None:
+        self.name = name
+        self.data = dict(data)
+        unknown = sorted(set(self.data) - {*_SECTIONS, *_PLAIN})
+        if unknown:
+            message = f"pipeline {name!r} has unknown settings {unknown}: it takes {', '.join((*_SECTIONS, *_PLAIN))}"
+            raise ConfigurationError(message)
+        self.build()
+
+    @classmethod
+    def from_toml(cls, path: str, name: str) -> PipelineConfig:
+        """Read `[pipelines."name"]` of a TOML file."""
+        import tomllib
+
+        try:
+            tables = tomllib.loads(Path(path).read_text(encoding="utf-8")).get("pipelines", {})
+        except (OSError, tomllib.TOMLDecodeError) as error:
+            message = f"{path} cannot be read as TOML: {error}"
+            raise ConfigurationError(message) from error
+        if not isinstance(tables, dict) or not isinstance(tables.get(name), dict):
+            message = f'{path} has no [pipelines."{name}"]'
+            raise ConfigurationError(message)
+        return cls(name, tables[name])
+
+    def build(self, **rules: Any) -> Pipeline:
+        """Return a new pipeline with these settings, and `rules` for what data cannot say."""
+        plain = {key: self.data[key] for key in _PLAIN if key in self.data}
+        if "effect" in plain:
+            plain["effect"] = _chosen("effect", plain["effect"], {effect.value: effect for effect in Effect})
+        return Pipeline(self.name, *self._policies(), **{**plain, **rules})
+
+    def _policies(self) -> list[Policy]:
+        made: list[Policy] = []
+        if "circuit_breaker" in self.data:
+            settings = _table("circuit_breaker", self.data["circuit_breaker"])
+            if "window" in settings:
+                settings["window"] = _window(_table("window", settings["window"]))
+            made.append(_made(CircuitBreaker, "circuit_breaker", {"name": self.name, **settings}))
+        if "retry" in self.data:
+            settings = _table("retry", self.data["retry"])
+            if "backoff" in settings:
+                settings["backoff"] = _backoff(_table("backoff", settings["backoff"]))
+            made.append(_made(Retry, "retry", settings))
+        if "timeout" in self.data:
+            made.append(_made(Timeout, "timeout", _table("timeout", self.data["timeout"])))
+        return made
+
+
+def _table(name: str, value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        message = f"{name} must be a table of settings, not a {type(value).__name__}"
+        raise ConfigurationError(message)
+    return dict(value)
+
+
+def _chosen(name: str, value: object, choices: Mapping[str, Any]) -> Any:
+    if not isinstance(value, str) or value not in choices:
+        message = f"{name} must be one of {', '.join(choices)}"
+        raise ConfigurationError(message)
+    return choices[value]
+
+
+def _made(kind: Any, name: str, settings: dict[str, Any]) -> Any:
+    try:
+        return kind(**settings)
+    except TypeError as error:  # an argument that does not exist
+        message = f"{name}: {error}"
+        raise ConfigurationError(message) from error
+
+
+def _window(settings: dict[str, Any]) -> TimeWindow | CountWindow:
+    made: TimeWindow | CountWindow = _made(CountWindow if "calls" in settings else TimeWindow, "window", settings)
+    return made
+
+
+def _backoff(settings: dict[str, Any]) -> Any:
+    kind = _chosen("backoff.kind", settings.pop("kind", "full"), _BACKOFFS)
+    return _made(kind, "backoff", settings)

@@ -1,0 +1,91 @@
+"""What can this pipeline do at worst? Told before the first call."""
+
+from __future__ import annotations
+
+from math import inf, isfinite
+from typing import TYPE_CHECKING, Any, final
+
+from finresilience.outcome import Effect
+
+if TYPE_CHECKING:
+    from finresilience.policies.plan import Plan
+
+
+@final
+class Explanation:
+    """The worst case of a pipeline, as text (`str`) and as data (`as_dict`)."""
+
+    __slots__ = ("attempts", "attempts_all_workers", "effect", "inquiry", "name", "seconds", "warnings", "workers")
+
+    attempts: int
+    attempts_all_workers: int
+    effect: str
+    inquiry: list[float]
+    name: str
+    seconds: float
+    warnings: list[str]
+    workers: int
+
+    def __init__(self, **facts: Any) -> None:
+        for slot in self.__slots__:
+            setattr(self, slot, facts[slot])
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the same as data."""
+        return {slot: getattr(self, slot) for slot in self.__slots__}
+
+    def __str__(self) -> str:
+        """Say it in a few lines."""
+        seconds = f"{self.seconds:.1f} s" if isfinite(self.seconds) else "without limit"
+        lines = [
+            f"{self.name} ({self.effect})",
+            f"  at worst: {self.attempts} attempts and {seconds} for one call",
+            f"  at worst, with one call in each of {self.workers} worker(s): {self.attempts_all_workers} attempts",
+        ]
+        if self.inquiry:
+            lines.append(f"  unknown outcomes: asked up to {len(self.inquiry)} times over {sum(self.inquiry):g} s")
+        lines += [f"  warning: {warning}" for warning in self.warnings] or ["  no warnings"]
+        return "\n".join(lines)
+
+
+def explain(name: str, plan: Plan, *, inner_attempts: int, workers: int) -> Explanation:
+    """Return the worst case of `plan`."""
+    attempts = (1 if plan.retry is None else plan.retry.settings.attempts) * inner_attempts
+    return Explanation(
+        name=name,
+        effect=plan.effect.value,
+        attempts=attempts,
+        attempts_all_workers=attempts * workers,
+        workers=workers,
+        seconds=_seconds(plan),
+        inquiry=[] if plan.inquiry is None else list(plan.inquiry.schedule),
+        warnings=_warnings(plan, inner_attempts),
+    )
+
+
+def _seconds(plan: Plan) -> float:
+    """The longest one call may take, if everything that can be waited for is waited for."""
+    each = inf if plan.timeout is None else plan.timeout.seconds
+    if plan.retry is None:
+        return min(each, plan.deadline)
+    settings = plan.retry.settings
+    waits = (settings.attempts - 1) * max(settings.backoff.cap, settings.max_retry_after)
+    return min(each * settings.attempts + waits, settings.max_elapsed + each, plan.deadline)
+
+
+def _warnings(plan: Plan, inner_attempts: int) -> list[str]:
+    seconds = inf if plan.timeout is None else plan.timeout.seconds
+    lease = inf if plan.breaker is None or plan.breaker.core is None else plan.breaker.core.probe_lease
+    found = (
+        (inner_attempts > 1, f"the client inside makes {inner_attempts} attempts by itself: switch its retries off"),
+        (plan.deadline <= seconds < inf, "the deadline leaves no time for a second attempt: it is not longer than the timeout"),
+        (plan.timeout is None and plan.deadline == inf, "nothing bounds an attempt: add a Timeout or a deadline"),
+        (
+            plan.timeout is not None and plan.timeout.threads is None,
+            "a plain function is not stopped by Timeout: hand remaining() to its client, or set thread_limit",
+        ),
+        (lease <= seconds < inf, "probe_lease is not longer than the timeout: a slow probe never counts"),
+        (plan.retry is not None and plan.effect is Effect.UNSAFE, "UNSAFE: only what is known not to have happened is tried again"),
+        (plan.effect is not Effect.READ and plan.inquiry is None, "no inquiry: unknown outcomes are left to reconciliation"),
+    )
+    return [text for holds, text in found if holds]

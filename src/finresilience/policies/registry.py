@@ -1,0 +1,56 @@
+"""One breaker for each name, however many ask at once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, final
+
+from finresilience._checks import positive_count, refuse
+from finresilience.errors import ConfigurationError
+from finresilience.policies.base import Policy
+from finresilience.policies.breaker import CircuitBreaker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@final
+class Registry(Policy):
+    """Makes each named breaker once and hands the same one to everybody who asks.
+
+    Args:
+        make: from a name to its breaker; by default `CircuitBreaker(name, **defaults)`.
+        at_most: how many may be made; one more is an error, since names must not come from traffic (for that, `CircuitBreaker.per`).
+        defaults: settings for every breaker made by default.
+    """
+
+    __slots__ = ("_at_most", "_kept", "_make")
+
+    def __init__(self, make: Callable[[str], CircuitBreaker] | None = None, *, at_most: int = 1000, **defaults: Any) -> None:
+        super().__init__("registry")
+        if make is not None and not callable(make):
+            refuse("make", make, "a function from a name to its CircuitBreaker")
+        self._make = make if make is not None else (lambda name: CircuitBreaker(name, **defaults))
+        self._at_most = positive_count("at_most", at_most)
+        self._kept: dict[str, CircuitBreaker] = {}
+
+    def __getitem__(self, name: str) -> CircuitBreaker:
+        """Return the breaker of this name, made if nobody asked before."""
+        known = self._kept.get(name)
+        if known is not None:
+            return known
+        made = self._make(name)  # outside the lock: it is the user's code; the first to come back wins
+        with self._lock:
+            if name not in self._kept and len(self._kept) >= self._at_most:
+                message = (
+                    f"the registry holds its {self._at_most} breakers already: names must not come from traffic, use CircuitBreaker.per"
+                )
+                raise ConfigurationError(message)
+            return self._kept.setdefault(name, made)
+
+    def __iter__(self) -> Any:
+        """Yield every breaker made so far."""
+        return iter(list(self._kept.values()))
+
+    def statistics(self) -> dict[str, object]:
+        """Return the statistics of every breaker, by name."""
+        return {name: breaker.statistics() for name, breaker in list(self._kept.items())}

@@ -1,0 +1,94 @@
+"""A limit on sync calls that cannot be stopped: run them in a thread, and say unknown when the thread is left behind."""
+
+from __future__ import annotations
+
+from contextvars import copy_context
+from threading import Event as Signal, Lock, Thread
+from typing import TYPE_CHECKING, Any, final
+
+from finresilience.errors import ExpiredError, ThreadLimitError
+from finresilience.events import LateResult
+
+if TYPE_CHECKING:
+    from finresilience.policies.base import Policy
+    from finresilience.policies.call import Call
+
+
+@final
+class _Errand:
+    """What a thread was sent to do, and what came of it."""
+
+    __slots__ = ("answer", "done", "error", "given_up", "lock")
+
+    def __init__(self) -> None:
+        self.done = Signal()
+        self.lock = Lock()
+        self.given_up = False
+        self.answer: Any = None
+        self.error: BaseException | None = None
+
+
+@final
+class Threads:
+    """At most `limit` threads at once, those left behind included. Nobody waits for a thread: without one, the call is refused."""
+
+    __slots__ = ("_busy", "_lock", "limit")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._busy = 0
+        self._lock = Lock()
+
+    def forked(self) -> None:
+        """Begin anew in a forked child, where none of the threads exists."""
+        self._busy = 0
+        self._lock = Lock()
+
+    def run(self, owner: Policy, call: Call) -> Any:
+        """Return the call's answer, or raise `ExpiredError` at its limit, leaving the thread to finish alone.
+
+        Raises:
+            ThreadLimitError: if every thread is busy; the call was not made.
+        """
+        with self._lock:
+            if self._busy >= self.limit:
+                raise ThreadLimitError(owner.name, self.limit)
+            self._busy += 1
+        errand, context = _Errand(), copy_context()
+        Thread(target=context.run, args=(self._work, owner, call.fn, call.args, call.kwargs, errand), daemon=True).start()
+        seconds = call.limit - call.attempt_started
+        wait = getattr(owner._clock, "wait_for", None)
+        if not (errand.done.wait(seconds) if wait is None else wait(errand.done, seconds)):
+            with errand.lock:
+                errand.given_up = not errand.done.is_set()
+            if errand.given_up:
+                raise ExpiredError(owner.name, seconds, left_running=True)
+        if errand.error is None:
+            return errand.answer
+        error, errand.error = errand.error, None
+        try:
+            raise error
+        finally:
+            del error
+
+    def _work(self, owner: Policy, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any], errand: _Errand) -> None:
+        from finresilience.context import current_reference
+
+        try:
+            errand.answer = fn(*args, **kwargs)
+        except BaseException as error:
+            errand.error = error
+        with self._lock:
+            self._busy -= 1
+        with errand.lock:
+            errand.done.set()
+        if errand.given_up:
+            owner._publish(
+                LateResult(
+                    name=owner.name,
+                    source="thread",
+                    succeeded=errand.error is None,
+                    reference=current_reference(),
+                    value=errand.answer,
+                )
+            )
