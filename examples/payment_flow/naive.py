@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from examples.payment_flow.careful import is_decline
 from examples.payment_flow.contest import ATTEMPTS, BACKOFF, Circuits, Said, Told
 
 if TYPE_CHECKING:
@@ -23,10 +24,12 @@ class Naive:
 
     async def pay(self, payment: Payment) -> Told:
         """Pay, somehow."""
+        last: Exception | None = None
         for _ in range(ATTEMPTS):
             try:
                 await self._wire.charge(payment)
                 return Told(Said.PAID)
-            except Exception:
+            except Exception as error:
+                last = error
                 await asyncio.sleep(BACKOFF)
-        return Told(Said.FAILED)
+        return Told(Said.DECLINED if last is not None and is_decline(last) else Said.FAILED)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING
 
+from examples.payment_flow.careful import is_decline
 from examples.payment_flow.contest import ATTEMPTS, BACKOFF, BACKOFF_CAP, OPEN_FOR, TIMEOUT, Circuits, Said, Told
 from examples.payment_flow.script import PROVIDERS, Payment
 from finresilience import (
@@ -45,6 +47,7 @@ class Ours:
         self._wire = wire
         self.circuits = Circuits()
         self._resolved: set[str] = set()
+        self._bad: dict[str, deque[bool]] = {name: deque(maxlen=10) for name in PROVIDERS}  # the latest: was it a decline?
         self._pipelines = {name: self._pipeline(name) for name in PROVIDERS}
 
     def _pipeline(self, name: str) -> Pipeline:
@@ -64,7 +67,11 @@ class Ours:
         return pipeline
 
     async def _charge(self, payment: Payment) -> str:
-        return await self._wire.charge(payment, {"Idempotency-Key": current_key() or ""})
+        try:
+            return await self._wire.charge(payment, {"Idempotency-Key": current_key() or ""})
+        except BaseException as error:
+            self._bad[payment.provider].append(is_decline(error))
+            raise
 
     async def _find(self, payment: Payment) -> Found[str] | NotFound | StillUnknown:
         match await self._wire.status(payment):
@@ -90,6 +97,7 @@ class Ours:
     def _hear(self, event: Event) -> None:
         if isinstance(event, CircuitChanged) and event.after == "open":
             self.circuits.opened += 1
-            self.circuits.by_declines += event.last_failure == "HTTPStatusError" and "402" in event.reason
+            bad = self._bad[event.name]
+            self.circuits.by_declines += sum(bad) * 2 > len(bad)
         if isinstance(event, InquiryAnswered) and event.reference is not None:
             self._resolved.add(event.reference)

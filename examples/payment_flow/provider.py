@@ -30,7 +30,7 @@ class Handler(BaseHTTPRequestHandler):
     books: ClassVar[Books]
     lock: ClassVar[Lock] = Lock()
 
-    def do_POST(self) -> None:  # noqa: N802 - the name that http.server calls
+    def do_POST(self) -> None:
         """Charge."""
         order = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         key = self.headers.get("Idempotency-Key")
@@ -44,7 +44,7 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self._answer(reply.status, {"status": reply.body, "reference": order["reference"]})
 
-    def do_GET(self) -> None:  # noqa: N802 - the name that http.server calls
+    def do_GET(self) -> None:
         """Show the books, or what became of one payment."""
         with self.lock:
             if self.path == "/books":

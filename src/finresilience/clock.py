@@ -80,6 +80,11 @@ def obey(subject: _Governed) -> None:
     subject.told_by(_ruling[-1])
 
 
+def obedient() -> list[_Governed]:
+    """Return everything that obeys the ruling clock and is still alive."""
+    return list(_governed)
+
+
 def install(clock: Clock) -> Callable[[], None]:
     """Make `clock` rule until the returned function is called. For tests; not for running services."""
     _ruling.append(clock)

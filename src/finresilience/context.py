@@ -40,25 +40,23 @@ class AttemptBudget:
 class CallContext:
     """What is true of the call that is running now. Internal: read it through the functions of this module."""
 
-    __slots__ = ("attempt", "base_key", "budget", "clock", "deadline", "key", "reference", "sent")
+    # Class attributes are the defaults, so that making one costs two assignments.
+    base_key: str | None = None
+    key: str | None = None
+    reference: str | None = None
+    budget: AttemptBudget | None = None
+    attempt: int = 1
+    sent: bool = False
 
-    def __init__(
-        self,
-        deadline: float | None,
-        clock: Clock,
-        base_key: str | None = None,
-        key: str | None = None,
-        reference: str | None = None,
-        budget: AttemptBudget | None = None,
-    ) -> None:
+    def __init__(self, deadline: float | None, clock: Clock) -> None:
         self.deadline = deadline
         self.clock = clock
-        self.base_key = base_key
-        self.key = key
-        self.reference = reference
-        self.budget = budget
-        self.attempt = 1
-        self.sent = False
+
+    def inherit(self, outer: CallContext) -> None:
+        """Take over what the call outside gives to calls inside: key, reference and budget, not its deadline."""
+        self.base_key = outer.base_key
+        self.reference = outer.reference
+        self.budget = outer.budget
 
 
 current: Final[ContextVar[CallContext | None]] = ContextVar("finresilience.current", default=None)
@@ -164,8 +162,9 @@ class _Scope:
         if outer is None:
             context = CallContext(None, ruling_clock())
         else:
-            context = CallContext(outer.deadline, outer.clock, outer.base_key, outer.key, outer.reference, outer.budget)
-            context.attempt = outer.attempt
+            context = CallContext(outer.deadline, outer.clock)
+            context.inherit(outer)
+            context.key, context.attempt = outer.key, outer.attempt
         self._changed(context)
         self._token = current.set(context)
 

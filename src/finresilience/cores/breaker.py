@@ -151,7 +151,7 @@ class BreakerCore:
         self.ok = self.failed = self.slow = self.late = 0  # of the windows that are gone
         self.generation = 0
         self.last_failure: str | None = None
-        self.news: list[Change | Note] = []
+        self.news: tuple[Change | Note, ...] = ()
         self.refused = 0
         self.shut_until = -inf
         self.state = CircuitState.CLOSED
@@ -214,11 +214,11 @@ class BreakerCore:
             self._enter_open(now, reason, hint)
         elif not self._told:
             self._told = True
-            self.news.append(Note("threshold", self.generation, detail=reason))
+            self.news += (Note("threshold", self.generation, detail=reason),)
 
     def _probe(self, now: float) -> Probe | None:
         assert self._round is not None  # noqa: S101 - the callers looked
-        self.news.extend(Note("probe_lost", self.generation) for _ in range(self._round.expire(now)))
+        self.news += (Note("probe_lost", self.generation),) * self._round.expire(now)
         if self._round.silent:
             self._enter_open(now, "no probe came back within its lease", None)
             return None
@@ -240,7 +240,7 @@ class BreakerCore:
 
     def _late(self, *, failed: bool) -> None:
         self.late += 1
-        self.news.append(Note("late", self.generation, failed=failed))
+        self.news += (Note("late", self.generation, failed=failed),)
 
     # --- a person decides ------------------------------------------------------------------------------------------
 
@@ -312,7 +312,7 @@ class BreakerCore:
         self.shut_until = -inf
         self._round = None
         if after is not before:
-            self.news.append(Change(before, after, self.generation, reason, open_for))
+            self.news += (Change(before, after, self.generation, reason, open_for),)
 
     # --- what it knows ---------------------------------------------------------------------------------------------
 

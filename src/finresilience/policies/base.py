@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, TypeVar
-from weakref import WeakSet
 
 from finresilience._checks import name_of
-from finresilience.clock import Clock, obey
+from finresilience.clock import Clock, obedient, obey
 from finresilience.errors import ConfigurationError
 from finresilience.events import Publisher, log_event
 
@@ -63,14 +62,13 @@ class Policy:
     ) -> None:
         self.name = name_of("name", name)
         self._chance = chance
-        self._publish = Publisher(_checked(listeners))
+        told = _checked(listeners)
+        self._publish = _by_default if told == _by_default.listeners else Publisher(told)
         self._lock = Lock()
         self._own_clock = clock is not None
-        if clock is None:
-            obey(self)
-        else:
+        if clock is not None:
             self._hear(clock)
-        _live.add(self)
+        obey(self)
 
     def told_by(self, clock: Clock, /) -> None:
         """Follow the ruling clock. Internal: clocks call it."""
@@ -106,16 +104,20 @@ def _checked(listeners: Iterable[Listener]) -> tuple[Listener, ...]:
     return told
 
 
-_live: WeakSet[Policy] = WeakSet()
+_by_default: Final = Publisher((log_event,))  # shared: nearly every policy has it
 _gate = Lock()  # one fork at a time holds the locks
 _held: list[Lock] = []
+
+
+def _living() -> list[Policy]:
+    return [subject for subject in obedient() if isinstance(subject, Policy)]
 
 
 def _before_fork() -> None:
     """Let no decision be half taken in the child: hold every lock that can be had."""
     _gate.acquire(timeout=_FORK_WAIT)
     wait = _FORK_WAIT
-    for policy in list(_live):
+    for policy in _living():
         lock = policy._lock
         if lock.acquire(timeout=wait):
             _held.append(lock)
@@ -134,7 +136,7 @@ def _after_in_child() -> None:
     global _gate  # noqa: PLW0603 - the parent's lock may be held by a thread that does not exist here
     _held.clear()
     _gate = Lock()
-    for policy in list(_live):
+    for policy in _living():
         policy._lock = Lock()
         policy.forked()
     chance.renew()

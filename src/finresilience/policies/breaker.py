@@ -88,6 +88,7 @@ class CircuitBreaker(Guarding):
     ) -> None:
         super().__init__(name, clock=clock, chance=chance, listeners=listeners)
         positive_count("minimum_calls", minimum_calls)
+        rules = tuple(rules)
         chosen = [*_rates(failure_rate, slow_rate, slow_after, minimum_calls), *_counts(failure_count, consecutive_failures), *rules]
         self._start(
             BreakerSettings(
@@ -158,27 +159,33 @@ class CircuitBreaker(Guarding):
         """
         core, now = self.core, self._now()
         if now < core.shut_until:
-            self._refused(ends)
-            raise CircuitOpenError(self.name, core.state.value, core.shut_until - now, core.generation, core.last_failure)
+            ends.refused += 1
+            core.refused += 1
+            if self._publish.wants_all:
+                self._tell_refusal()
+            raise CircuitOpenError(self.name, core.state, core.shut_until - now, core.generation, core.last_failure)
 
-    def _refused(self, ends: Ends) -> None:
-        self.core.refused += 1
-        ends.refused += 1
-        if self._publish.wants_all:
-            self._publish(CallRefused(name=self.name, reason="CircuitOpenError", reference=None))
+    def _tell_refusal(self) -> None:
+        self._publish(CallRefused(name=self.name, reason="CircuitOpenError", reference=None))
 
     def outcome(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Outcome[R]:
         """Call `fn` guarded and return how it ended, cheaply where the circuit is open."""
-        if self.core.shut_until > (now := self._now()):
-            self._refused(self._plan.ends)
-            return Refused(CircuitOpenError, self.facts(now))
+        core, now = self.core, self._now()
+        if now < core.shut_until:
+            core.refused += 1
+            if self._publish.wants_all:
+                self._tell_refusal()
+            return Refused(CircuitOpenError, (self.name, core.state, core.shut_until - now, core.generation, core.last_failure))
         return super().outcome(fn, *args, **kwargs)
 
     async def aoutcome(self, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> Outcome[R]:
         """Await `fn` guarded and return how it ended, cheaply where the circuit is open."""
-        if self.core.shut_until > (now := self._now()):
-            self._refused(self._plan.ends)
-            return Refused(CircuitOpenError, self.facts(now))
+        core, now = self.core, self._now()
+        if now < core.shut_until:
+            core.refused += 1
+            if self._publish.wants_all:
+                self._tell_refusal()
+            return Refused(CircuitOpenError, (self.name, core.state, core.shut_until - now, core.generation, core.last_failure))
         return await super().aoutcome(fn, *args, **kwargs)
 
     def guard(self) -> CircuitGuard:
@@ -300,13 +307,13 @@ class CircuitBreaker(Guarding):
         """
         return PerKey(self, key, at_most=at_most)
 
-    def _news(self) -> list[Change | Note]:
+    def _news(self) -> tuple[Change | Note, ...]:
         news = self.core.news
         if news:
-            self.core.news = []
+            self.core.news = ()
         return news
 
-    def _tell(self, news: list[Change | Note]) -> None:
+    def _tell(self, news: tuple[Change | Note, ...]) -> None:
         for item in news:
             self._publish(self._event(item))
 

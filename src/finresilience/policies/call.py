@@ -51,10 +51,17 @@ _EXHAUSTED: Final = frozenset(
 _TRIES: Final = "__finresilience_tries__"  # on an error: (attempts that led to it, the number of that exhaustion)
 
 
+@final
 class Exhaustions:
     """Numbers the calls that gave up, so that an outer layer can tell an error exhausted inside its own attempt from an old one."""
 
-    number = 0
+    __slots__ = ("number",)
+
+    def __init__(self) -> None:
+        self.number = 0
+
+
+exhaustions: Final = Exhaustions()
 
 
 @final
@@ -122,7 +129,7 @@ class Call:
         self.wait: float | None = 0.0  # seconds before the next attempt; None once the call has ended
         self._join = Join(plan.effect, keyed=self.context.key is not None)
         self._tries = 0
-        self._tried = Exhaustions.number
+        self._tried = exhaustions.number
         self._carry = 0.0
         self._waits: list[float] = []
         self._stop = Stop.ONCE
@@ -160,12 +167,11 @@ class Call:
     def enter(self) -> CallContext:
         """Return the context of the attempt that begins now; each attempt has its own, so that a leftover of one marks no other."""
         call = self.context
-        own = CallContext(self.limit, call.clock, call.base_key, call.key, call.reference, call.budget)
-        own.attempt = self._join.sent + 1
-        if self.limit == inf:
-            own.deadline = None
+        own = CallContext(None if self.limit == inf else self.limit, call.clock)
+        own.inherit(call)
+        own.key, own.attempt = call.key, self._join.sent + 1
         self.context = own
-        self._tried = Exhaustions.number
+        self._tried = exhaustions.number
         self.running = True
         return own
 
@@ -385,8 +391,8 @@ class Call:
 
     def _mark(self, error: Exception) -> None:
         if self._plan.retry is not None:
-            Exhaustions.number += 1
-            error.__dict__[_TRIES] = (self._tries, Exhaustions.number)
+            exhaustions.number += 1
+            error.__dict__[_TRIES] = (self._tries, exhaustions.number)
 
     def _tell_refusal(self, refusal: Refused) -> None:
         owner = self._plan.owner

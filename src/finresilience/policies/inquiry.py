@@ -112,7 +112,10 @@ def _context(plan: Plan, call: Call) -> CallContext:
     deadline = plan.owner._now() + seconds
     if outer is not None and outer.deadline is not None:
         deadline = min(deadline, outer.deadline)
-    return CallContext(None if deadline == float("inf") else deadline, own.clock, own.base_key, own.key, own.reference)
+    context = CallContext(None if deadline == float("inf") else deadline, own.clock)
+    context.inherit(own)
+    context.key = own.key
+    return context
 
 
 def _unanswered(plan: Plan, call: Call, outcome: Unknown) -> Unknown:

@@ -16,17 +16,16 @@ import sys
 from math import inf
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from finresilience.context import current
+from finresilience.context import CallContext, current
 from finresilience.cores.window import BlindWindow
 from finresilience.errors import ExpiredError
-from finresilience.policies.call import Call, Exhaustions
+from finresilience.policies.call import Call, exhaustions
 from finresilience.policies.limits import AsyncioKit, trio_scope
 from finresilience.policies.shells import ago_on, arun, go_on, run, settled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from finresilience.context import CallContext
     from finresilience.cores.breaker import BreakerCore, Permit
     from finresilience.policies.breaker import CircuitBreaker
     from finresilience.policies.per import PerKey
@@ -99,10 +98,10 @@ def _aslow(plan: Plan, fn: Fn) -> Fn:
 
 
 def _retry(plan: Plan, fn: Fn) -> Fn:
-    plain, exhaustions, ends = plan.plain, Exhaustions, plan.ends
+    plain, given_up, ends = plan.plain, exhaustions, plan.ends
 
     def guarded(*args: Any, **kwargs: Any) -> Any:
-        tried = exhaustions.number
+        tried = given_up.number
         try:
             value = fn(*args, **kwargs)
         except BaseException as error:
@@ -118,10 +117,10 @@ def _retry(plan: Plan, fn: Fn) -> Fn:
 
 
 def _aretry(plan: Plan, fn: Fn) -> Fn:
-    plain, exhaustions, ends = plan.plain, Exhaustions, plan.ends
+    plain, given_up, ends = plan.plain, exhaustions, plan.ends
 
     async def guarded(*args: Any, **kwargs: Any) -> Any:
-        tried = exhaustions.number
+        tried = given_up.number
         try:
             value = await fn(*args, **kwargs)
         except BaseException as error:
@@ -142,14 +141,14 @@ def _aretry(plan: Plan, fn: Fn) -> Fn:
 def _breaker(plan: Plan, fn: Fn, core: Any) -> Fn:
     if plan.slow_after < inf:
         return _timed_breaker(plan, fn, core)
-    owner, plain, exhaustions, ends, breaker = plan.owner, plan.plain, Exhaustions, plan.ends, _breaker_of(plan)
+    owner, plain, given_up, ends, breaker = plan.owner, plan.plain, exhaustions, plan.ends, _breaker_of(plan)
 
     def guarded(*args: Any, **kwargs: Any) -> Any:
         window = core.window
         if window is None:
             breaker.refuse_if_shut(ends)
             return settled(run(plan, fn, args, kwargs))
-        tried = exhaustions.number
+        tried = given_up.number
         try:
             value = fn(*args, **kwargs)
         except BaseException as error:
@@ -166,7 +165,7 @@ def _breaker(plan: Plan, fn: Fn, core: Any) -> Fn:
 
 
 def _timed_breaker(plan: Plan, fn: Fn, core: Any) -> Fn:
-    owner, plain, exhaustions, ends, breaker = plan.owner, plan.plain, Exhaustions, plan.ends, _breaker_of(plan)
+    owner, plain, given_up, ends, breaker = plan.owner, plan.plain, exhaustions, plan.ends, _breaker_of(plan)
     slow_after = plan.slow_after
 
     def guarded(*args: Any, **kwargs: Any) -> Any:
@@ -174,7 +173,7 @@ def _timed_breaker(plan: Plan, fn: Fn, core: Any) -> Fn:
         if window is None:
             breaker.refuse_if_shut(ends)
             return settled(run(plan, fn, args, kwargs))
-        tried, started = exhaustions.number, owner._now()
+        tried, started = given_up.number, owner._now()
         try:
             value = fn(*args, **kwargs)
         except BaseException as error:
@@ -192,7 +191,7 @@ def _timed_breaker(plan: Plan, fn: Fn, core: Any) -> Fn:
 
 
 def _abreaker(plan: Plan, fn: Fn, core: Any) -> Fn:
-    owner, plain, exhaustions, ends, breaker = plan.owner, plan.plain, Exhaustions, plan.ends, _breaker_of(plan)
+    owner, plain, given_up, ends, breaker = plan.owner, plan.plain, exhaustions, plan.ends, _breaker_of(plan)
     slow_after = plan.slow_after
     timed = slow_after < inf
 
@@ -201,7 +200,7 @@ def _abreaker(plan: Plan, fn: Fn, core: Any) -> Fn:
         if window is None:
             breaker.refuse_if_shut(ends)
             return settled(await arun(plan, fn, args, kwargs))
-        tried, started = exhaustions.number, owner._now() if timed else None
+        tried, started = given_up.number, owner._now() if timed else None
         try:
             value = await fn(*args, **kwargs)
         except BaseException as error:
@@ -222,16 +221,22 @@ def _abreaker(plan: Plan, fn: Fn, core: Any) -> Fn:
 
 
 def _full(plan: Plan, fn: Fn, core: Any) -> Fn:
-    owner, plain, exhaustions, slow_after, ends = plan.owner, plan.plain, Exhaustions, plan.slow_after, plan.ends
+    owner, plain, given_up, slow_after, ends = plan.owner, plan.plain, exhaustions, plan.slow_after, plan.ends
     seconds = inf if plan.timeout is None else plan.timeout.seconds
+    span = min(seconds, plan.deadline)
+    simple = plan.simple and span < inf
 
     def guarded(*args: Any, **kwargs: Any) -> Any:
         window, started = core.window, owner._now()
-        context = plan.context(started, args, kwargs)
-        if window is None or (context.deadline or inf) <= started:
+        if simple and current.get() is None:
+            limit = started + span
+            context = CallContext(limit, owner._clock)
+        else:
+            context = plan.context(started, args, kwargs)
+            limit = _narrowed(context, started + seconds)
+        if window is None or limit <= started:
             return settled(go_on(plan, Call(plan, fn, args, kwargs, started, context=context)))
-        limit = _narrowed(context, started + seconds)
-        tried, token = exhaustions.number, current.set(context)
+        tried, token = given_up.number, current.set(context)
         try:
             value = fn(*args, **kwargs)
         except BaseException as error:
@@ -251,17 +256,23 @@ def _full(plan: Plan, fn: Fn, core: Any) -> Fn:
 
 
 def _afull(plan: Plan, fn: Fn, core: Any) -> Fn:  # noqa: C901 - one lane, read from top to bottom
-    owner, plain, exhaustions, slow_after, ends = plan.owner, plan.plain, Exhaustions, plan.slow_after, plan.ends
+    owner, plain, given_up, slow_after, ends = plan.owner, plan.plain, exhaustions, plan.slow_after, plan.ends
     seconds, exact = (inf, False) if plan.timeout is None else (plan.timeout.seconds, plan.timeout.exact)
+    span = min(seconds, plan.deadline)
+    simple = plan.simple and span < inf
     asyncio: AsyncioKit | None = None
 
     async def guarded(*args: Any, **kwargs: Any) -> Any:
         nonlocal asyncio
         window, started = core.window, owner._now()
-        context = plan.context(started, args, kwargs)
-        if window is None or (context.deadline or inf) <= started:
+        if simple and current.get() is None:
+            limit = started + span
+            context = CallContext(limit, owner._clock)
+        else:
+            context = plan.context(started, args, kwargs)
+            limit = _narrowed(context, started + seconds)
+        if window is None or limit <= started:
             return settled(await ago_on(plan, Call(plan, fn, args, kwargs, started, context=context)))
-        limit = _narrowed(context, started + seconds)
         if asyncio is None:
             asyncio = AsyncioKit()
         loop = asyncio.running_loop()
@@ -270,7 +281,7 @@ def _afull(plan: Plan, fn: Fn, core: Any) -> Fn:  # noqa: C901 - one lane, read 
             return await elsewhere(window, started, context, limit, args, kwargs)
         wheel = asyncio.wheel_of(loop)
         alarm = wheel.arm(limit, started, task, exact=exact)
-        tried, token = exhaustions.number, current.set(context)
+        tried, token = given_up.number, current.set(context)
         try:
             value = await fn(*args, **kwargs)
         except BaseException as error:
@@ -292,7 +303,7 @@ def _afull(plan: Plan, fn: Fn, core: Any) -> Fn:  # noqa: C901 - one lane, read 
         window: Permit, started: float, context: CallContext, limit: float, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         scope = trio_scope(limit - started) if limit < inf and "trio" in sys.modules else None
-        tried, token = exhaustions.number, current.set(context)
+        tried, token = given_up.number, current.set(context)
         try:
             if scope is None:
                 value = await fn(*args, **kwargs)

@@ -64,6 +64,7 @@ class Plan:
         "plain",
         "reference_of",
         "retry",
+        "simple",
         "slow_after",
         "speaks",
         "threshold",
@@ -103,6 +104,8 @@ class Plan:
         self.plain: frozenset[type[object]] = frozenset() if asks_results else self.classifier.plain
         # An attempt given up sooner than this says nothing about the provider (law 4).
         self.slow_after = inf if breaker is None else breaker.slow_after
+        # Nothing to find out about a call but its time: a lane may make the context itself.
+        self.simple = key_of is None and reference_of is None and effect is not Effect.IDEMPOTENT
         self.threshold = min(self.slow_after, deadline, inf if timeout is None else timeout.seconds)
 
     @property
@@ -125,13 +128,11 @@ class Plan:
             ConfigurationError: if `key` or `reference` gave something unusable.
         """
         outer = current.get()
-        deadline = now + self.deadline
-        if outer is None:
-            inner = CallContext(deadline, self.owner._clock)
-        else:
-            if outer.deadline is not None and outer.deadline < deadline:
-                deadline = outer.deadline
-            inner = CallContext(deadline, self.owner._clock, outer.base_key, None, outer.reference, outer.budget)
+        inner = CallContext(now + self.deadline, self.owner._clock)
+        if outer is not None:
+            inner.inherit(outer)
+            if outer.deadline is not None and outer.deadline < now + self.deadline:
+                inner.deadline = outer.deadline
         if self.key_of is not None:
             inner.base_key = checked_key(self.key_of(*args, **kwargs))
         if inner.base_key is not None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from contextlib import contextmanager, suppress
 from functools import partial
-from math import inf
 from random import Random
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, TypeVar, final

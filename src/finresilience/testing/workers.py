@@ -132,6 +132,6 @@ class _Gate:
         await self._limiter.__aenter__()
         self._hold.take()
 
-    async def __aexit__(self, *error: Any) -> Any:
+    async def __aexit__(self, *error: object) -> Any:
         self._hold.release()
         return await self._limiter.__aexit__(*error)

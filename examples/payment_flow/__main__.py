@@ -1,0 +1,89 @@
+"""Send the same payments through three contestants and faulty providers, then read the providers' books."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import httpx
+
+from examples.payment_flow.careful import Careful
+from examples.payment_flow.contest import AT_ONCE, TIMEOUT, Run, Wire, send_all
+from examples.payment_flow.launch import providers
+from examples.payment_flow.naive import Naive
+from examples.payment_flow.ours import Ours
+from examples.payment_flow.script import script
+from examples.payment_flow.show import Screen
+from examples.payment_flow.story import tell
+from examples.payment_flow.table import judge, rows, verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from examples.payment_flow.contest import Contestant
+    from examples.payment_flow.script import Payment
+
+CONTESTANTS: tuple[Callable[[Wire], Contestant], ...] = (Naive, Careful, Ours)
+NAMES = (Naive.name, Careful.name, Ours.name)
+
+
+async def compete(
+    make: Callable[[Wire], Contestant], addresses: dict[str, str], payments: Sequence[Payment], tick: Callable[[], object]
+) -> Run:
+    """Let one contestant send everything, wait until the providers have finished, and fetch their books."""
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=AT_ONCE)
+    async with httpx.AsyncClient(timeout=TIMEOUT, limits=limits, trust_env=False) as client:
+        wire = Wire(client, addresses)
+        contestant = make(wire)
+        told = await send_all(contestant, payments, tick)
+        await asyncio.sleep(0.5)  # late bookings
+        pages = [await wire.books(name) for name in addresses]
+    return Run(contestant.name, told, contestant.circuits, pages)
+
+
+def play(screen: Screen, seed: int, payments: Sequence[Payment]) -> list[Run]:
+    """Let them play one after the other, each against fresh books."""
+    runs: list[Run] = []
+    for name, make in zip(NAMES, CONTESTANTS, strict=True):
+        with providers(seed, len(payments)) as addresses, screen.progress(name, len(payments)) as tick:
+            runs.append(asyncio.run(compete(make, addresses, payments, tick)))
+    return runs
+
+
+def report(screen: Screen, runs: Sequence[Run], payments: Sequence[Payment]) -> None:
+    """Show the table, one story and the verdict."""
+    results = [judge(run, payments) for run in runs]
+    screen.say()
+    screen.table("By the providers' own books", [run.name for run in runs], rows(results))
+    screen.say("\nOne unknown payment", style="bold")
+    for number, line in enumerate(tell(runs, payments), start=1):
+        screen.say(f"  {number}. {line}")
+    screen.say(f"\n{verdict(results)}", style="bold")
+
+
+def main() -> int:
+    """Run it."""
+    parser = argparse.ArgumentParser(prog="python -m examples.payment_flow", description=__doc__)
+    parser.add_argument("--seed", type=int, default=7, help="the payments and their faults (default 7)")
+    parser.add_argument("--payments", type=int, default=500, help="how many (default 500)")
+    parser.add_argument("--quick", action="store_true", help="120 payments")
+    told = parser.parse_args()
+    count = 120 if told.quick else max(1, min(told.payments, 9999))
+    logging.getLogger("finresilience").setLevel(logging.CRITICAL)  # the table tells it all
+    screen, payments, began = Screen(), script(told.seed, count), time.monotonic()
+    screen.say(f"{count} payments, two providers with scripted faults, three contestants. One second here is twenty of real life.")
+    try:
+        report(screen, play(screen, told.seed, payments), payments)
+    except KeyboardInterrupt:
+        screen.say("\nStopped; the providers have been shut down.")
+        return 130
+    screen.say(f"\nReplay: make demo ARGS='--seed {told.seed} --payments {count}'   ({time.monotonic() - began:.0f} s)   Next: make test")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
