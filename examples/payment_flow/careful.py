@@ -1,4 +1,8 @@
-"""Contestant two: tenacity, pybreaker and an idempotency key, as a careful engineer writes it."""
+"""Contestant two: tenacity, pybreaker and an idempotency key, as a careful engineer writes it.
+
+The breaker is as it comes: a decline counts as a failure. With `exclude=[is_decline]` its circuits stay shut and availability is
+good (97 % with seed 3), but then more payments reach the provider, and more that were debited are reported as failed.
+"""
 
 from __future__ import annotations
 

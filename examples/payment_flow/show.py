@@ -45,7 +45,7 @@ class Screen:
                 self.say(line)
             return
         table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-        table.add_column("")
+        table.add_column("", no_wrap=True)
         for name in names:
             table.add_column(name, justify="right")
         for row in rows:

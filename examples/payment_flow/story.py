@@ -47,16 +47,24 @@ def tell(runs: Sequence[Run], payments: Sequence[Payment]) -> list[str]:
     amount = Money.minor(payment.minor, CURRENCY)
     late = payment.fault is Fault.ACCEPT_LATE
     return [
-        f"{payment.reference}: customer {payment.customer} pays {amount} through {payment.provider}, "
-        f"which {'books it after we stopped listening' if late else 'books it'} and never answers.",
-        f"{naive.name}: {_times(attempts(naive, payment))} sent, {_times(debits(naive, payment))} debited, "
-        f'and {payment.customer} is told "{naive.told[payment.reference].said}".',
-        f"{careful.name}: {_times(attempts(careful, payment))} sent, the key keeps it at {_times(debits(careful, payment))} debited, "
-        f'but {payment.customer} is told "{careful.told[payment.reference].said}".',
+        (
+            f"{payment.reference}: customer {payment.customer} pays {amount} through {payment.provider}, "
+            f"which {'books it after we stopped listening' if late else 'books it'} and never answers."
+        ),
+        (
+            f"{naive.name}: {_times(attempts(naive, payment))} sent, {_times(debits(naive, payment))} debited, "
+            f'and {payment.customer} is told "{naive.told[payment.reference].said}".'
+        ),
+        (
+            f"{careful.name}: {_times(attempts(careful, payment))} sent, the key keeps it at {_times(debits(careful, payment))} debited, "
+            f'but {payment.customer} is told "{careful.told[payment.reference].said}".'
+        ),
         f"{ours.name}: {_times(attempts(ours, payment))} sent under one key; no answer, so the outcome is Unknown, not failed.",
         f'It asks GET /payments/{payment.reference} and hears "succeeded".',
-        f'{payment.customer} is told "{ours.told[payment.reference].said}", and {payment.provider}\'s books hold '
-        f"{_times(debits(ours, payment))} {amount}.",
+        (
+            f'{payment.customer} is told "{ours.told[payment.reference].said}", and {payment.provider}\'s books hold '
+            f"{_times(debits(ours, payment))} {amount}."
+        ),
     ]
 
 

@@ -104,7 +104,7 @@ def verdict(results: Sequence[Result]) -> str:
     theirs = ", ".join(f"{other.wrong} by {other.name}" for other in others)
     if ours.wrong.is_zero:
         return f"Same payments, same faults: money wrong by the books is {theirs}, and nothing by {ours.name}."
-    return f"Money wrong by the books is {theirs}, and {ours.wrong} by {ours.name}: that is a defect or a limit of ours; please report the seed."
+    return f"Money wrong by the books is {theirs}, and {ours.wrong} by {ours.name}: that is a defect or a limit of ours; report the seed."
 
 
 def _harm(cases: Iterable[tuple[Payment, int]]) -> Harm:

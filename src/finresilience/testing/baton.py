@@ -7,6 +7,7 @@ blocking with it, so that no exploration hangs on a lock whose owner is parked.
 from __future__ import annotations
 
 import _thread
+import time
 from random import Random
 from threading import get_ident, local
 from typing import TYPE_CHECKING, Any, Final, final
@@ -16,9 +17,10 @@ if TYPE_CHECKING:
 
 real_lock: Final[Callable[[], Any]] = _thread.allocate_lock
 real_rlock: Final[Callable[[], Any]] = _thread.RLock
+real_time: Final = time.monotonic
 
 
-class Abandoned(BaseException):
+class Abandoned(BaseException):  # noqa: N818 - not an error, and never seen by anybody
     """Ends a parked thread of a run that is over. Internal."""
 
 
@@ -37,15 +39,16 @@ class Baton:
 
     def __init__(self, seed: int, threads: int, most: int) -> None:
         self._random = Random(seed)
-        self._often = self._random.choice((0.05, 0.2, 0.5))  # each seed hands over more or less often
+        self._often = self._random.choice((0.1, 0.3, 0.6))  # each seed hands over more or less often
         self._gates = [real_lock() for _ in range(threads)]
         for gate in self._gates:
             gate.acquire()
         self._most = most
-        self._moments = 0
+        self.moments = 0
+        self.time = 0.0
         self._alive = set(range(threads))
         self._blocked: dict[int, CooperativeLock] = {}
-        self._timed: set[int] = set()
+        self._due: dict[int, float] = {}  # when a timed wait for a lock runs out, on this run's own time
         self._timed_out: set[int] = set()
         self.over = real_lock()  # released once all threads ended or the run was abandoned
         self.over.acquire()
@@ -67,8 +70,8 @@ class Baton:
         """Hand over here, or not, as the seed says."""
         if self.abandoned:
             raise Abandoned
-        self._moments += 1
-        if self._moments > self._most:
+        self.moments += 1
+        if self.moments > self._most:
             self.abandon(OverflowError(f"one run took more than {self._most:,} moments"))
             raise Abandoned
         if len(self._alive) > 1 and self._random.random() < self._often:
@@ -77,14 +80,14 @@ class Baton:
                 self._hand_to(self._random.choice(others))
                 self.wait_for_it(number)
 
-    def block(self, number: int, lock: CooperativeLock, *, timed: bool) -> bool:
-        """Give the baton away until `lock` may be free; say whether it is so, or a timed wait ran out."""
+    def block(self, number: int, lock: CooperativeLock, timeout: float) -> bool:
+        """Give the baton away until `lock` may be free; say whether it may, or a timed wait ran out."""
         self._blocked[number] = lock
-        if timed:
-            self._timed.add(number)
+        if timeout > 0:
+            self._due[number] = self.time + timeout
         self._pass_on()
         self.wait_for_it(number)
-        self._timed.discard(number)
+        self._due.pop(number, None)
         if number in self._timed_out:
             self._timed_out.discard(number)
             return False
@@ -121,8 +124,8 @@ class Baton:
 
     def _pass_on(self) -> None:
         ready = self._ready()
-        if not ready and self._timed:  # time passes only once nobody can do anything else
-            late = self._random.choice(sorted(self._timed & self._alive))
+        if not ready and self._due:  # time passes only once nobody can do anything else
+            self.time, late = min((due, number) for number, due in self._due.items())
             del self._blocked[late]
             self._timed_out.add(late)
             ready = [late]
@@ -133,7 +136,7 @@ class Baton:
             self.abandon(AssertionError(f"deadlock: thread {names} wait for locks that nobody will release"))
 
     def _hand_to(self, number: int) -> None:
-        self.trail.append(f"{self._moments}>{number}")
+        self.trail.append(f"{self.moments}>{number}")
         self.holder = number
         self._gates[number].release()
 
@@ -151,10 +154,11 @@ class CooperativeLock:
         baton = here.baton
         if baton is None:
             return bool(self._inner.acquire(blocking, timeout))
+        baton.moment(here.number)  # also where `threading` or `queue`, whose lines are not ours, takes it
         while not self._inner.acquire(False):
             if baton.abandoned:
                 raise Abandoned
-            if not blocking or timeout == 0 or not baton.block(here.number, self, timed=timeout > 0):
+            if not blocking or timeout == 0 or not baton.block(here.number, self, timeout):
                 return False
         return True
 
@@ -163,6 +167,7 @@ class CooperativeLock:
         baton = here.baton
         if baton is not None and not baton.abandoned:
             baton.unblock(self)
+            baton.moment(here.number)
 
     def locked(self) -> bool:
         return bool(self._inner.locked())
@@ -225,6 +230,12 @@ class CooperativeRLock:
 
     def _at_fork_reinit(self) -> None:
         self._lock, self._owner, self._count = CooperativeLock(), None, 0
+
+
+def told_time() -> float:
+    """Stand in for `time.monotonic` where `threading` and `queue` measure their timeouts."""
+    baton = here.baton
+    return real_time() if baton is None else baton.time
 
 
 def _is_ours() -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from inspect import iscoroutine, isgenerator
-from typing import TYPE_CHECKING, Any, Final, final, overload
+from typing import TYPE_CHECKING, Any, Final, NoReturn, final, overload
 
 from finresilience._checks import positive_count
 from finresilience.errors import ConfigurationError
@@ -123,41 +123,47 @@ class _World:
                     client.close()
 
     def _choose(self, choices: Sequence[int], replay: Sequence[int] | None) -> int:
-        ready = [number for number in self._live if number not in self._waiting or self._waiting[number]()]
-        if not ready:
-            raise AssertionError(f"deadlock: client {' and client '.join(map(str, self._live))} can never go on")
+        ready = list(self._live)
+        if self._waiting:
+            ready = [number for number in ready if number not in self._waiting or self._waiting[number]()]
         depth = len(self.steps)
-        if depth >= _LONGEST:
-            raise BoundReachedError(f"a schedule of {name_of(self._scenario)} took {_LONGEST:,} steps: does a client poll? Use `until(...)`")
-        choice = 0
+        choice = choices[depth] if depth < len(choices) else 0
         if replay is not None and depth < len(replay):
             choice = ready.index(replay[depth]) if replay[depth] in ready else len(ready)
-        elif depth < len(choices):
-            choice = choices[depth]
-        if choice >= len(ready):
-            raise ConfigurationError(
-                f"{name_of(self._scenario)} did not repeat itself: client {replay[depth] if replay else choice} cannot go at step {depth}. "
-                "Build all state afresh in it, and use no clock, chance or set order of your own"
-            )
+        if choice >= len(ready) or depth >= _LONGEST:
+            self._cannot_go_on(ready, depth)
         self.choices.append(choice)
         self.widths.append(len(ready))
         return ready[choice]
 
+    def _cannot_go_on(self, ready: list[int], depth: int) -> NoReturn:
+        if not ready:
+            raise AssertionError(f"deadlock: client {' and client '.join(map(str, self._live))} can never go on")
+        if depth >= _LONGEST:
+            raise BoundReachedError(f"a schedule of {name_of(self._scenario)} took {_LONGEST:,} steps: does a client poll? Use `until(...)`")
+        raise ConfigurationError(
+            f"{name_of(self._scenario)} did not repeat itself: at step {depth}, another set of clients could go on than before. "
+            "Build all state afresh in it, and use no clock, chance or set order of your own"
+        )
+
     def _step(self, number: int) -> None:
         self.steps.append(number)
-        self._waiting.pop(number, None)
+        if self._waiting:
+            self._waiting.pop(number, None)
         try:
             token: Any = self._live[number].send(None)
         except StopIteration:
             del self._live[number]
             return
+        if token is None:
+            return
         if isinstance(token, Wait):
             self._waiting[number] = token.ready
-        elif token is not None:
-            raise ConfigurationError(
-                f"client {number} of {name_of(self._scenario)} awaits a {type(token).__name__}, which needs an event loop, and exhaust runs none. "
-                "Await `turn()`, `until(...)` or a ManualClock's sleep; to explore with an event loop, use explore(...)"
-            )
+            return
+        raise ConfigurationError(
+            f"client {number} of {name_of(self._scenario)} awaits a {type(token).__name__}, which needs an event loop, and exhaust runs none. "
+            "Await `turn()`, `until(...)` or a ManualClock's sleep; to explore with an event loop, use explore(...)"
+        )
 
     def _counterexample(self, failure: Exception) -> CounterexampleError:
         many = "".join(f", clients={number}" for number in self._many)

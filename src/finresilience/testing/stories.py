@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 Check: TypeAlias = "Callable[[], object]"
 Client: TypeAlias = "Coroutine[Any, Any, object] | Generator[Any, Any, object] | Sequence[Callable[[], object]]"
 Story: TypeAlias = "tuple[Sequence[Client], Check]"
+ThreadStory: TypeAlias = "tuple[Sequence[Callable[[], object]], Check]"
 
 
 @final

@@ -6,7 +6,14 @@ stopped before any line of our modules and of the scenario's own file.
 
 from __future__ import annotations
 
+import _thread
+import queue
+import sys
 import threading
+from collections.abc import Hashable
+from contextlib import contextmanager
+from functools import partial
+from inspect import unwrap
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, final
@@ -15,16 +22,20 @@ import finresilience
 from finresilience._checks import seconds_of
 from finresilience.errors import ConfigurationError
 from finresilience.testing.baton import (
+    Abandoned,
     Baton,
+    CooperativeLock,
+    CooperativeRLock,
     here,
-    real_lock,
-    real_rlock,
+    make_lock,
+    make_rlock,
+    told_time,
 )
 from finresilience.testing.errors import BoundReachedError, CounterexampleError
 from finresilience.testing.stories import Tally, judge, name_of, seeds_of, told_by
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from types import FrameType
 
     from finresilience.testing.stories import Explored, ThreadStory
@@ -32,8 +43,8 @@ if TYPE_CHECKING:
 _MOST: Final = 1_000_000  # moments in one run
 _HOUSE: Final = str(Path(finresilience.__path__[0])) + "/"
 _KIT: Final = str(Path(__file__).parent) + "/"
-_LOCK: Final = type(real_lock())
-_RLOCK: Final = type(real_rlock())
+_LOCK: Final = type(threading.Lock())
+_RLOCK: Final = type(threading.RLock())
 
 
 def explore_threads(
@@ -93,6 +104,10 @@ class _Lines:
 
     def __init__(self, scenario: Callable[..., object], modules: Iterable[ModuleType], *, opcodes: bool) -> None:
         self.files: dict[str, bool] = {_file_of(scenario): True}
+        self.told = ", opcodes=True" if opcodes else ""  # for the line that replays
+        modules = list(modules)
+        if modules:
+            self.told += f", modules=[{', '.join(getattr(module, '__name__', '?') for module in modules)}]"
         for module in modules:
             if not isinstance(module, ModuleType) or not module.__file__:  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise ConfigurationError(f"modules= takes imported Python modules, not {module!r}")
@@ -122,6 +137,11 @@ def _on_line(frame: FrameType, event: str, arg: object) -> Any:
     return _on_line
 
 
+def _file_of(scenario: Callable[..., object]) -> str:
+    code = getattr(unwrap(scenario), "__code__", None)
+    return code.co_filename if code is not None else ""
+
+
 @final
 class _Run:
     """One seed's run."""
@@ -149,21 +169,103 @@ class _Run:
         for thread in self._threads:
             thread.start()
         baton = self._baton
-        baton.start()
-        while not baton.over.acquire(timeout=self._patience):
-            self._stuck()
-        for thread in self._threads:
-            thread.join(self._patience)
+        try:
+            baton.start()
+            self._wait()
+        except BaseException as interruption:
+            baton.abandon(interruption)
+            raise
         schedule = " ".join(baton.trail)
         failure = baton.failure
-        if isinstance(failure, OverflowError | ConfigurationError):
-            raise BoundReachedError(f"{failure}: {name_of(self._scenario)} with seed {self._seed} proves nothing")
+        if isinstance(failure, OverflowError):
+            raise BoundReachedError(f"{failure}: with seed {self._seed}, {name_of(self._scenario)} proves nothing")
         if failure is None:
             try:
                 judge(self._check)
             except Exception as broken:
                 failure = broken
         if failure is not None:
-            replay = f"explore_threads({name_of(self._scenario)}, seeds=[{self._seed}])"
+            replay = f"explore_threads({name_of(self._scenario)}, seeds=[{self._seed}]{self._lines.told})"
             raise CounterexampleError(failure, replay, schedule=schedule, seed=self._seed) from failure
         return schedule
+
+    def _wait(self) -> None:
+        seen = -1
+        while not self._baton.over.acquire(timeout=self._patience):
+            if self._baton.moments == seen:
+                raise BoundReachedError(self._stuck())
+            seen = self._baton.moments
+        for thread in self._threads:
+            thread.join(self._patience)
+
+    def _stuck(self) -> str:
+        number = self._baton.holder
+        frame = sys._current_frames().get(self._threads[number].ident or -1)  # noqa: SLF001 - the only way to ask
+        while frame is not None and frame.f_code.co_filename not in self._lines:
+            frame = frame.f_back
+        where = "?" if frame is None else f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
+        return (
+            f"thread {number} of {name_of(self._scenario)} did not move for {self._patience:g} real seconds, at {where} (seed {self._seed}). "
+            "If it waits for a lock, make that lock inside the scenario; if it sleeps, let it sleep on a ManualClock"
+        )
+
+    def _body(self, number: int, body: Callable[[], object]) -> None:
+        failure: BaseException | None = None
+        try:
+            self._baton.wait_for_it(number)
+            here.baton, here.number = self._baton, number
+            sys.settrace(self._lines.on_call)
+            try:
+                body()
+            finally:
+                sys.settrace(None)
+        except Abandoned:
+            pass
+        except BaseException as error:
+            failure = error
+        finally:
+            here.baton = None
+            self._baton.end(number, failure)
+
+
+_one_at_a_time: Final = threading.Lock()
+_CLASSES: Final = {threading.Lock: make_lock, _thread.allocate_lock: make_lock, threading.RLock: make_rlock, _thread.RLock: make_rlock}
+
+
+@contextmanager
+def _cooperative_locks(lines: _Lines) -> Iterator[None]:
+    """Let `threading`, and the modules that are explored, make and use locks that know of the baton."""
+    with _one_at_a_time:
+        undo: list[Callable[[], None]] = []
+        try:
+            for owner, name, stand_in in list(_stand_ins(lines)):
+                undo.append(partial(setattr, owner, name, getattr(owner, name)))
+                setattr(owner, name, stand_in)
+            yield
+        finally:
+            for put_back in reversed(undo):
+                put_back()
+
+
+def _stand_ins(lines: _Lines) -> Iterator[tuple[Any, str, Any]]:
+    yield threading, "Lock", make_lock
+    yield threading, "RLock", make_rlock
+    yield threading, "_allocate_lock", make_lock  # what Condition.wait, and so Event and Queue, wait on
+    yield threading, "_time", told_time
+    yield queue, "time", told_time
+    for module in list(sys.modules.values()):
+        if (getattr(module, "__file__", None) or "?") in lines:
+            yield from _locks_of(module)
+            for thing in list(vars(module).values()):
+                if isinstance(thing, type) and thing.__module__ == module.__name__:
+                    yield from _locks_of(thing)
+
+
+def _locks_of(owner: Any) -> Iterator[tuple[Any, str, Any]]:
+    for name, value in list(vars(owner).items()):
+        if isinstance(value, _LOCK):
+            yield owner, name, CooperativeLock()
+        elif isinstance(value, _RLOCK):
+            yield owner, name, CooperativeRLock()
+        elif isinstance(value, Hashable) and value in _CLASSES:
+            yield owner, name, _CLASSES[value]

@@ -1,0 +1,118 @@
+"""An argument that cannot work is refused where it is given, by name, before any money moves."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from decimal import Decimal
+from math import inf, nan
+
+import pytest
+from hypothesis import given, strategies as st
+
+from finresilience._checks import factor_of, name_of, positive_count, refuse, seconds_of, share_of
+from finresilience.cores import backoff
+from finresilience.cores.budget import RatioBudget, TokenBudget
+from finresilience.cores.interval import OpenFor
+from finresilience.cores.trip import ConsecutiveFailures, FailureCount, FailureRate, SlowRate
+from finresilience.cores.window import CountWindow, TimeWindow
+from finresilience.errors import ConfigurationError
+
+STRANGE = [None, True, False, "1", b"1", [1], object(), 1 + 0j, Decimal(1)]
+NO_NUMBER = [*STRANGE, nan, -1, -0.1, -inf]
+SECONDS = [*NO_NUMBER, inf, 10**400, 0, timedelta(0), timedelta(seconds=-1)]
+SECONDS_OR_ZERO = [*NO_NUMBER, inf, 10**400, timedelta(seconds=-1)]
+COUNT = [*NO_NUMBER, 0, 1.0, 2.5, 10**10, 10**400]
+SHARE_OR_ZERO = [*NO_NUMBER, 1.0001, 2, inf, 10**400, -(10**400)]
+SHARE = [*SHARE_OR_ZERO, 0, 0.0]
+FACTOR = [*NO_NUMBER, 0, 0.99, inf, 10**400]
+
+CASES = [
+    ("seconds", SECONDS, TimeWindow),
+    ("seconds", [1e-7, 5e-324], TimeWindow),
+    ("buckets", [*COUNT, 61], lambda value: TimeWindow(60, buckets=value)),
+    ("calls", [*COUNT, 1_000_001], CountWindow),
+    ("failure_rate", SHARE, FailureRate),
+    ("minimum_calls", COUNT, lambda value: FailureRate(0.5, minimum_calls=value)),
+    ("slow_rate", SHARE, lambda value: SlowRate(value, after=1)),
+    ("slow_after", SECONDS, lambda value: SlowRate(0.5, after=value)),
+    ("minimum_calls", COUNT, lambda value: SlowRate(0.5, after=1, minimum_calls=value)),
+    ("failure_count", COUNT, FailureCount),
+    ("consecutive_failures", COUNT, ConsecutiveFailures),
+    ("open_for", SECONDS, OpenFor),
+    ("factor", FACTOR, lambda value: OpenFor(1, factor=value)),
+    ("cap", [*SECONDS, 0.5], lambda value: OpenFor(1, cap=value)),
+    ("jitter", SHARE_OR_ZERO, lambda value: OpenFor(1, jitter=value)),
+    ("tokens", [*COUNT, 1001], TokenBudget),
+    ("ratio", SHARE, lambda value: TokenBudget(ratio=value)),
+    ("share", SHARE, RatioBudget),
+    ("at_least", [*SECONDS_OR_ZERO, 1_000_001], lambda value: RatioBudget(at_least=value)),
+    ("window", [*SECONDS, 1e-7, 5e-324], lambda value: RatioBudget(window=value)),
+    ("spread", SHARE_OR_ZERO, lambda value: backoff.SymmetricJitter(1, spread=value)),
+    ("waits", STRANGE, backoff.Custom),
+    ("cap", SECONDS_OR_ZERO, lambda value: backoff.Custom(float, cap=value)),
+]
+for kind in ("Constant", "Linear", "DecorrelatedJitter", "DecorrelatedJitterV2"):
+    made = getattr(backoff, kind)
+    CASES += [("base", SECONDS_OR_ZERO, made), ("cap", SECONDS_OR_ZERO, lambda value, made=made: made(1, cap=value))]
+for kind in ("Exponential", "SymmetricJitter", "FullJitter", "EqualJitter"):
+    made = getattr(backoff, kind)
+    CASES += [
+        ("base", SECONDS_OR_ZERO, made),
+        ("cap", SECONDS_OR_ZERO, lambda value, made=made: made(1, cap=value)),
+        ("factor", FACTOR, lambda value, made=made: made(1, factor=value)),
+    ]
+
+
+@pytest.mark.parametrize(("name", "values", "make"), CASES, ids=[f"{at}-{case[0]}" for at, case in enumerate(CASES)])
+def test_a_bad_argument_is_refused_by_name(name: str, values: list, make) -> None:
+    for value in values:
+        if name == "waits" and callable(value):
+            continue
+        with pytest.raises(ConfigurationError, match=rf"^{name}=.* cannot work: give "):
+            make(value)
+
+
+ANYTHING = st.one_of(
+    st.floats(), st.integers(), st.booleans(), st.none(), st.text(max_size=5), st.timedeltas(), st.binary(max_size=3), st.complex_numbers()
+)
+
+
+@given(ANYTHING, st.sampled_from(CASES))
+def test_an_argument_is_taken_or_refused_by_name_and_nothing_else_happens(value, case) -> None:
+    name, _, make = case
+    try:
+        make(value)
+    except ConfigurationError as refused:
+        assert str(refused).startswith(f"{name}=")  # noqa: PT017 - taking the value is as good
+
+
+@given(st.floats(1e-6, 1e300), st.floats(0, 1e9))
+def test_a_window_that_was_taken_works(seconds: float, now: float) -> None:
+    live = TimeWindow(seconds).start(now)
+    assert live.record(now, failed=True, slow=False).calls == 1
+    assert RatioBudget(window=seconds, at_least=1e6).withdraw(now)
+
+
+def test_what_is_good_is_returned_as_a_plain_number() -> None:
+    assert seconds_of("a", timedelta(milliseconds=250)) == 0.25
+    assert seconds_of("a", 0, zero=True) == 0.0
+    assert seconds_of("a", 10**400, infinite=True) == inf
+    assert seconds_of("a", inf, infinite=True) == inf
+    assert positive_count("a", 3) == 3
+    assert positive_count("a", 0, least=0) == 0
+    assert isinstance(share_of("a", 1), float)
+    assert share_of("a", 0, zero=True) == 0.0
+    assert isinstance(factor_of("a", 1), float)
+    assert name_of("a", "acme.charge") == "acme.charge"
+
+
+@pytest.mark.parametrize("value", [None, 1, "", "   ", "x" * 201, "a\nb", "a\x00b", b"acme"], ids=repr)
+def test_a_name_is_printable_and_not_too_long(value) -> None:
+    with pytest.raises(ConfigurationError, match="^name="):
+        name_of("name", value)
+
+
+def test_a_refusal_never_shows_text_that_may_be_a_secret_nor_chokes_on_a_huge_number() -> None:
+    for value, shown in [("sk_live_1", "a str"), (10**5000, "a int"), (-1, "-1"), (nan, "nan")]:
+        with pytest.raises(ConfigurationError, match=f"^x={shown} cannot work: give tea$"):
+            refuse("x", value, "tea")
