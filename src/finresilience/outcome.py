@@ -128,7 +128,8 @@ class _Answered(Generic[T_co]):
     def unwrap(self) -> T_co:
         """Do what the plain call does: return the answer as it came, or raise the caller's own error."""
         if self._error is None or isinstance(self._error, ResultError):
-            return self._value  # type: ignore[return-value]  # without an error there is a value, by construction
+            value: Any = self._value  # without an error there is a value, by construction
+            return value  # type: ignore[no-any-return]  # of the caller's own type
         raise self._error
 
     def __repr__(self) -> str:

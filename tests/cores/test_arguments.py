@@ -38,7 +38,7 @@ CASES = [
     ("minimum_calls", COUNT, lambda value: SlowRate(0.5, after=1, minimum_calls=value)),
     ("failure_count", COUNT, FailureCount),
     ("consecutive_failures", COUNT, ConsecutiveFailures),
-    ("open_for", SECONDS, OpenFor),
+    ("open_for", SECONDS, lambda value: OpenFor(value, cap=1.7976931348623157e308)),
     ("factor", FACTOR, lambda value: OpenFor(1, factor=value)),
     ("cap", [*SECONDS, 0.5], lambda value: OpenFor(1, cap=value)),
     ("jitter", SHARE_OR_ZERO, lambda value: OpenFor(1, jitter=value)),
@@ -108,11 +108,11 @@ def test_what_is_good_is_returned_as_a_plain_number() -> None:
 
 @pytest.mark.parametrize("value", [None, 1, "", "   ", "x" * 201, "a\nb", "a\x00b", b"acme"], ids=repr)
 def test_a_name_is_printable_and_not_too_long(value) -> None:
-    with pytest.raises(ConfigurationError, match="^name="):
+    with pytest.raises(ConfigurationError, match=r"^name="):
         name_of("name", value)
 
 
 def test_a_refusal_never_shows_text_that_may_be_a_secret_nor_chokes_on_a_huge_number() -> None:
     for value, shown in [("sk_live_1", "a str"), (10**5000, "a int"), (-1, "-1"), (nan, "nan")]:
-        with pytest.raises(ConfigurationError, match=f"^x={shown} cannot work: give tea$"):
+        with pytest.raises(ConfigurationError, match=rf"^x={shown} cannot work: give tea$"):
             refuse("x", value, "tea")

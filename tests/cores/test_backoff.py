@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from itertools import pairwise
 from math import inf, sqrt, tanh
 from random import Random
 from statistics import mean
@@ -138,7 +139,7 @@ def test_the_fourth_wait_fills_its_range_evenly(made, low: float, high: float, m
 def test_the_smooth_schedule_doubles_in_the_mean_and_does_not_bunch() -> None:
     runs = [waits(DecorrelatedJitterV2(1.0, cap=BIG), 7, Random(seed)) for seed in range(3000)]
     means = [mean(run[n] for run in runs) for n in range(7)]
-    for one, two in zip(means[1:], means[2:], strict=False):
+    for one, two in pairwise(means[1:]):
         assert 1.6 < two / one < 2.4
     assert len({round(run[4], 6) for run in runs}) > 2900
 

@@ -42,6 +42,7 @@ CONNECTING: Final = frozenset(
     }
 )
 
+_POOL_WAIT: Final = ("aiohttp.connector", "_wait_for_available_connection")  # its error is the one of a slow connect
 _AIOHTTP: Final = ("aiohttp.client", "_request")
 
 # Where a client that goes on after an answer (or a loss) keeps what went before: names in its frames...
@@ -84,8 +85,8 @@ def sent_before(subject: object) -> bool:
 
 
 def our_shortage(error: BaseException) -> bool:
-    """True where our own machine running out of sockets or ports is at the bottom of it."""
-    return any(is_shortage(link) for link in links(error))
+    """True where our own machine ran out of sockets or ports, or our own pool of connections."""
+    return any(is_shortage(link) or any(where == _POOL_WAIT for where, _ in _frames(link)) for link in links(error))
 
 
 def is_shortage(error: BaseException) -> bool:
@@ -133,11 +134,12 @@ def _kept(holder: object, path: str) -> list[object]:
 
 def _may_have_moved(exchange: object) -> bool:
     """Judge one earlier exchange: a response, or urllib3's record of one. What is neither tells nothing."""
+    status = attribute(exchange, "status_code") or attribute(exchange, "status")
     method = attribute(exchange, "method") or attribute(attribute(exchange, "request"), "method")
-    if isinstance(method, str) and method.upper() in _SAFE:
+    renamed = status == 303 and attribute(exchange, "redirect_location") is not None  # urllib3 notes the method to come
+    if isinstance(method, str) and method.upper() in _SAFE and not renamed:
         return False
     error = attribute(exchange, "error")
     if isinstance(error, BaseException):
         return settled_phase(error) not in UNSENT and not connecting(error)
-    status = attribute(exchange, "status_code") or attribute(exchange, "status")
     return isinstance(status, int) and status not in MOVED_NOTHING

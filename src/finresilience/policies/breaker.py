@@ -200,8 +200,10 @@ class CircuitBreaker(Guarding):
 
             @wraps(fn)
             def steps(*args: Any, **kwargs: Any) -> Any:
+                inner: Any = fn(*args, **kwargs)
                 with self.guard():
-                    return (yield from fn(*args, **kwargs))
+                    answer: Any = yield from inner
+                return answer
 
             return steps
 

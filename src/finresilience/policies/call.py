@@ -314,7 +314,8 @@ class Call:
                 self._plan.ends.ok += 1
                 if self._plan.retry is not None:
                     self._plan.retry.deposit(self.attempt_started, succeeded=True)
-                return answer
+                done: Ok[Any] = answer
+                return done
             return self._unfortunate(error, answer)
         finally:
             del error, answer

@@ -63,7 +63,7 @@ class PipelineConfig:
         import tomllib
 
         try:
-            tables = tomllib.loads(Path(path).read_text(encoding="utf-8")).get("pipelines", {})
+            tables: Any = tomllib.loads(Path(path).read_text(encoding="utf-8")).get("pipelines", {})
         except (OSError, tomllib.TOMLDecodeError) as error:
             message = f"{path} cannot be read as TOML: {error}"
             raise ConfigurationError(message) from error

@@ -39,7 +39,7 @@ def kind_of(fn: object) -> Kind:
         message = "put the policy below @property, next to the function"
         raise DecorationError(message)
     if isinstance(fn, type):
-        message = f"{fn.__name__} is a class: guard the method that makes the call, not the constructor"
+        message = f"{fn.__qualname__} is a class: guard the method that makes the call, not the constructor"
         raise DecorationError(message)
     if not callable(fn):
         message = f"a {type(fn).__name__} is not callable, so there is nothing to guard"
@@ -51,7 +51,8 @@ def _flavour(fn: Any) -> Kind:
     import inspect
 
     while isinstance(fn, partial):
-        fn = fn.func
+        whole: Any = fn
+        fn = whole.func
     looks = (fn, getattr(type(fn), "__call__", None))  # an object may hide its kind in its class  # noqa: B004 - we want the method itself
     if any(inspect.iscoroutinefunction(look) for look in looks):
         return Kind.ASYNC

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
 from finresilience.errors import DecorationError
 from finresilience.policies.base import F, Policy
@@ -18,6 +18,14 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+class Decorator(Protocol):
+    """Takes a callable and returns it guarded, with the same signature."""
+
+    def __call__(self, fn: F, /) -> F:
+        """Return `fn` guarded."""
+        ...
 
 
 class Guarding(Policy):
@@ -40,7 +48,7 @@ class Guarding(Policy):
     @overload
     def __call__(self, fn: F, /) -> F: ...
     @overload
-    def __call__(self) -> Callable[[F], F]: ...
+    def __call__(self) -> Decorator: ...
     def __call__(self, fn: Any = None, /) -> Any:  # see the overloads
         """Return `fn` guarded: a plain or async function, a method, a generator where that makes sense.
 
@@ -60,7 +68,8 @@ class Guarding(Policy):
         else:
             self._check_sync()
             guarded = sync_lane(self._plan, fn)
-        return dress(guarded, fn, self._plan)  # type: ignore[return-value]  # it has the signature of fn, by construction
+        dressed: Any = dress(guarded, fn, self._plan)
+        return dressed  # type: ignore[no-any-return]  # it has the signature of fn, by construction
 
     def _check_sync(self) -> None:
         """Refuse plain functions where this policy cannot serve them."""

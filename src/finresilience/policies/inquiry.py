@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 from finresilience.context import CallContext, current
 from finresilience.errors import ConfigurationError, UnknownOutcomeError
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from finresilience.policies.call import Call
     from finresilience.policies.plan import Plan
+
+_ANSWERS: Final[dict[type[object], str]] = {Found: "found", NotFound: "not_found", StillUnknown: "still_unknown"}
 
 
 @final
@@ -78,15 +80,16 @@ class Inquiry:
         return answer  # noqa: RET504 - a `with` that may swallow must not hold the only return
 
     def _known(self, plan: Plan, call: Call, outcome: Unknown, answer: object, number: int) -> Outcome[Any] | None:
-        said = {Found: "found", NotFound: "not_found", StillUnknown: "still_unknown"}.get(type(answer), "failed")
+        said = _ANSWERS.get(type(answer), "failed")
         owner = plan.owner
         owner._publish(InquiryAnswered(name=owner.name, ask=number, answer=said, reference=call.context.reference))
         if isinstance(answer, Found):
             plan.ends.resolved += 1
-            verdict = None if answer.value.__class__ in plan.plain else plan.classifier.value(answer.value)
+            value: Any = answer.value
+            verdict = None if value.__class__ in plan.plain else plan.classifier.value(value)
             if verdict is None:
-                return Ok(answer.value)
-            return Declined(None, value=answer.value, name=owner.name) if not verdict.counts_against_provider else None
+                return Ok(value)
+            return Declined(None, value=value, name=owner.name) if not verdict.counts_against_provider else None
         if isinstance(answer, NotFound) and number == len(self.schedule):
             plan.ends.resolved += 1
             return Failed(_cause(outcome), name=owner.name)
@@ -126,13 +129,14 @@ def _unanswered(plan: Plan, call: Call, outcome: Unknown) -> Unknown:
     return outcome
 
 
-def checked_schedule(schedule: object) -> tuple[float, ...]:
+def checked_schedule(schedule: Any) -> tuple[float, ...]:
     """Return the waits of a schedule in seconds; at least one, at most a hundred."""
     from finresilience._checks import refuse, seconds_of
 
     if not isinstance(schedule, tuple | list) or not 1 <= len(schedule) <= 100:
         refuse("schedule", schedule, "1 to 100 waits in seconds, such as (1, 5, 30)")
-    return tuple(seconds_of(f"schedule[{at}]", wait, zero=True) for at, wait in enumerate(schedule))
+    waits: list[object] = list(schedule)
+    return tuple(seconds_of(f"schedule[{at}]", wait, zero=True) for at, wait in enumerate(waits))
 
 
 def refuse_mix(name: str) -> ConfigurationError:

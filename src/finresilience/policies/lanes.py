@@ -255,7 +255,7 @@ def _full(plan: Plan, fn: Fn, core: Any) -> Fn:
     return guarded
 
 
-def _afull(plan: Plan, fn: Fn, core: Any) -> Fn:  # noqa: C901 - one lane, read from top to bottom
+def _afull(plan: Plan, fn: Fn, core: Any) -> Fn:  # noqa: C901, PLR0915 - one lane, read from top to bottom
     owner, plain, given_up, slow_after, ends = plan.owner, plan.plain, exhaustions, plan.slow_after, plan.ends
     seconds, exact = (inf, False) if plan.timeout is None else (plan.timeout.seconds, plan.timeout.exact)
     span = min(seconds, plan.deadline)
@@ -302,6 +302,7 @@ def _afull(plan: Plan, fn: Fn, core: Any) -> Fn:  # noqa: C901 - one lane, read 
     async def elsewhere(
         window: Permit, started: float, context: CallContext, limit: float, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
+        value: Any = None
         scope = trio_scope(limit - started) if limit < inf and "trio" in sys.modules else None
         tried, token = given_up.number, current.set(context)
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, final
 
 from finresilience._checks import positive_count, refuse
@@ -29,7 +30,7 @@ class Registry(Policy):
         super().__init__("registry")
         if make is not None and not callable(make):
             refuse("make", make, "a function from a name to its CircuitBreaker")
-        self._make = make if make is not None else (lambda name: CircuitBreaker(name, **defaults))
+        self._make: Callable[[str], CircuitBreaker] = make if make is not None else partial(CircuitBreaker, **defaults)
         self._at_most = positive_count("at_most", at_most)
         self._kept: dict[str, CircuitBreaker] = {}
 

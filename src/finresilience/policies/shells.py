@@ -78,6 +78,7 @@ def _attempt(plan: Plan, call: Call) -> None:
 async def _aattempt(plan: Plan, call: Call) -> None:
     token = current.set(call.enter())
     exact = plan.timeout is not None and plan.timeout.exact
+    value: Any = None
     limit = AsyncLimit(plan.owner.name, limit=call.limit, now=call.attempt_started, exact=exact)
     try:
         with limit:

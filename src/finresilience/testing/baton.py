@@ -20,7 +20,7 @@ real_rlock: Final[Callable[[], Any]] = _thread.RLock
 real_time: Final = time.monotonic
 
 
-class Abandoned(BaseException):  # noqa: N818 - not an error, and never seen by anybody
+class Abandoned(BaseException):
     """Ends a parked thread of a run that is over. Internal."""
 
 

@@ -27,9 +27,7 @@ def exhaust(scenario: Callable[[], Story], *, limit: int = 500_000, replay: str 
 def exhaust(scenario: Callable[[int], Story], *, clients: int, limit: int = 500_000, replay: str | None = None) -> Explored: ...
 
 
-def exhaust(
-    scenario: Callable[..., Story], *, clients: int | None = None, limit: int = 500_000, replay: str | None = None
-) -> Explored:
+def exhaust(scenario: Callable[..., Story], *, clients: int | None = None, limit: int = 500_000, replay: str | None = None) -> Explored:
     """Run every interleaving of a scenario's clients, and return how many there were.
 
     The scenario is called afresh for each schedule. It returns its clients and a check, to be called at the end:
@@ -140,7 +138,9 @@ class _World:
         if not ready:
             raise AssertionError(f"deadlock: client {' and client '.join(map(str, self._live))} can never go on")
         if depth >= _LONGEST:
-            raise BoundReachedError(f"a schedule of {name_of(self._scenario)} took {_LONGEST:,} steps: does a client poll? Use `until(...)`")
+            raise BoundReachedError(
+                f"a schedule of {name_of(self._scenario)} took {_LONGEST:,} steps: does a client poll? Use `until(...)`"
+            )
         raise ConfigurationError(
             f"{name_of(self._scenario)} did not repeat itself: at step {depth}, another set of clients could go on than before. "
             "Build all state afresh in it, and use no clock, chance or set order of your own"

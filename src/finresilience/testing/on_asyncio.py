@@ -68,7 +68,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             self.call_soon_threadsafe(_nothing)
 
     def is_here(self) -> bool:
-        return asyncio._get_running_loop() is self  # noqa: SLF001 - documented for event loops
+        return asyncio._get_running_loop() is self
 
     def close(self) -> None:
         super().close()

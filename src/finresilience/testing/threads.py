@@ -161,7 +161,8 @@ class _Run:
                 raise ConfigurationError(f"a thread must be a function, not a {type(body).__name__}; {name_of(scenario)} returned one")
         self._baton = Baton(seed, len(bodies), _MOST)
         self._threads = [
-            threading.Thread(target=self._body, args=(number, body), daemon=True, name=f"explored {number}") for number, body in enumerate(bodies)
+            threading.Thread(target=self._body, args=(number, body), daemon=True, name=f"explored {number}")
+            for number, body in enumerate(bodies)
         ]
 
     def told(self) -> str:
@@ -200,7 +201,7 @@ class _Run:
 
     def _stuck(self) -> str:
         number = self._baton.holder
-        frame = sys._current_frames().get(self._threads[number].ident or -1)  # noqa: SLF001 - the only way to ask
+        frame = sys._current_frames().get(self._threads[number].ident or -1)
         while frame is not None and frame.f_code.co_filename not in self._lines:
             frame = frame.f_back
         where = "?" if frame is None else f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"

@@ -322,6 +322,6 @@ def drive(
 
 def _refuse_a_running_loop() -> None:
     asyncio, trio = sys.modules.get("asyncio"), sys.modules.get("trio")
-    if (asyncio and asyncio._get_running_loop()) or (trio and trio.lowlevel.in_trio_run()):  # noqa: SLF001 - documented for event loops
+    if (asyncio and asyncio._get_running_loop()) or (trio and trio.lowlevel.in_trio_run()):
         message = "an event loop is running here already: make this test a plain `def`, and let run_virtual(...) start the loop"
         raise ConfigurationError(message)
