@@ -69,7 +69,7 @@ if TYPE_CHECKING:
         RetryScheduled,
         ThresholdCrossed,
     )
-    from finresilience.money import Money
+    from finresilience.money import Exponents, Money
     from finresilience.outcome import (
         NON_RETRYABLE,
         RETRYABLE,
@@ -211,6 +211,7 @@ _HOMES = {
     "Event": "events",
     "ExpiredError": "errors",
     "Exponential": "cores.backoff",
+    "Exponents": "money",
     "Failed": "outcome",
     "FailureCount": "cores.trip",
     "FailureRate": "cores.trip",

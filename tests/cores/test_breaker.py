@@ -255,7 +255,7 @@ class Circuit(RuleBasedStateMachine):
         assert self.core._round is None or len(self.core._round._live) <= 3
 
 
-BOUNDS = settings(max_examples=150, stateful_step_count=60, deadline=None)
+BOUNDS = settings(max_examples=100, stateful_step_count=50, deadline=None)
 TestEveryHistory = Circuit.TestCase
 TestEveryHistory.settings = BOUNDS
 
@@ -665,6 +665,11 @@ def test_the_totals_survive_every_window() -> None:
     for failed in (False, True, True, True):
         core.settle(core.admit(0.0), 0.0, failed=failed, slow=failed)
     assert (core.state, core.ok, core.failed, core.slow) == (S.OPEN, 1, 3, 3)
+
+
+def test_the_lease_it_was_told_is_the_lease_it_gives() -> None:
+    core = half_open()
+    assert core.probe_lease == LEASE == core.admit(8.0).expires - 8.0
 
 
 def test_a_change_says_why_and_for_how_long() -> None:

@@ -84,6 +84,11 @@ def sent_before(subject: object) -> bool:
     return any(_went_on(where, frame) for link in links(subject) for where, frame in _frames(link))
 
 
+def never_sent(error: BaseException) -> bool:
+    """True where the connection was still being made, and no earlier exchange of the same call can have moved money."""
+    return connecting(error) and not sent_before(error)
+
+
 def our_shortage(error: BaseException) -> bool:
     """True where our own machine ran out of sockets or ports, or our own pool of connections."""
     return any(is_shortage(link) or any(where == _POOL_WAIT for where, _ in _frames(link)) for link in links(error))

@@ -35,6 +35,7 @@ def http_classifier(*, clock: Clock | None = None) -> ErrorClassifier:
     """
     types: dict[type[object] | str, Rule] = dict.fromkeys(PHASES, _by_phase)
     types["aiohttp.client_exceptions.ClientResponseError"] = _unless_unreadable
+    types["builtins.TimeoutError"] = _by_phase  # aiohttp's total limit, which may have met the connection being made
     return ErrorClassifier(types, status=_status_rules(clock), clock=clock)
 
 

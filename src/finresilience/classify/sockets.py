@@ -6,7 +6,7 @@ from errno import EHOSTUNREACH, ENETDOWN, ENETUNREACH
 from typing import Final
 
 from finresilience.classify.classifier import ErrorClassifier, Rule
-from finresilience.classify.evidence import connecting, is_shortage
+from finresilience.classify.evidence import is_shortage, never_sent
 from finresilience.classify.extract import attribute
 from finresilience.outcome import RETRYABLE, UNKNOWN, Classification, Verdict
 
@@ -51,7 +51,7 @@ def sockets_classifier() -> ErrorClassifier:
 
 
 def _unless_connecting(subject: object) -> Classification:
-    return RETRYABLE if isinstance(subject, BaseException) and connecting(subject) else UNKNOWN
+    return RETRYABLE if isinstance(subject, BaseException) and never_sent(subject) else UNKNOWN
 
 
 def _by_errno(subject: object) -> Classification | Verdict | None:
@@ -59,6 +59,6 @@ def _by_errno(subject: object) -> Classification | Verdict | None:
         return None
     if is_shortage(subject):
         return Verdict(RETRYABLE, counts_against_provider=False)
-    if connecting(subject):
+    if never_sent(subject):
         return RETRYABLE
     return UNKNOWN if attribute(subject, "errno") in NO_ROUTE else None  # None: about files, or about nothing we know
