@@ -125,6 +125,7 @@ __all__ = [
     "Event",
     "ExpiredError",
     "Exponential",
+    "Exponents",
     "Failed",
     "FailureCount",
     "FailureRate",

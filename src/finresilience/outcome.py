@@ -130,7 +130,10 @@ class _Answered(Generic[T_co]):
         if self._error is None or isinstance(self._error, ResultError):
             value: Any = self._value  # without an error there is a value, by construction
             return value  # type: ignore[no-any-return]  # of the caller's own type
-        raise self._error
+        try:
+            raise self._error
+        finally:
+            del self  # the traceback keeps this frame, which must not keep the error in turn
 
     def __repr__(self) -> str:
         """Show the kind and the type only."""
@@ -171,7 +174,10 @@ class Unknown:
 
     def unwrap(self) -> Any:
         """Raise it."""
-        raise self.error
+        try:
+            raise self.error
+        finally:
+            del self  # as above
 
     def __repr__(self) -> str:
         """Show the kind and the type only."""
@@ -198,7 +204,10 @@ class Refused:
 
     def unwrap(self) -> Any:
         """Raise it."""
-        raise self.error
+        try:
+            raise self.error
+        finally:
+            del self  # as above
 
     def __repr__(self) -> str:
         """Show the kind and the type only."""

@@ -22,6 +22,7 @@ from tests.integration.faulty_server import CERTIFICATE
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+POOL_WAIT = 0.1  # seconds
 BODY = b"amount=5000&currency=USD&" + b"x" * 200_000
 
 
@@ -30,8 +31,9 @@ class How:
     """How a request is to be made. What a client does not know, it ignores."""
 
     method: str = "POST"
-    patience: float = 10.0  # for each phase; long, so that a busy machine changes nothing
-    total: float | None = None  # for all of them together, where a client has such a limit
+    connect: float = 10.0  # seconds; long where nothing is waited for, so that a busy machine changes nothing
+    read: float = 10.0
+    total: float | None = None  # for all together, where a client has such a limit
     follow: bool = False  # redirects
     trust: bool = False  # the server's certificate
     proxy: str | None = None
@@ -52,7 +54,7 @@ def held(url: str) -> str:
 
 def _httpx_settings(library: Any, how: How) -> dict[str, Any]:
     return {
-        "timeout": library.Timeout(how.patience),
+        "timeout": library.Timeout(10.0, connect=how.connect, read=how.read, pool=POOL_WAIT),
         "limits": library.Limits(max_connections=1),
         "follow_redirects": how.follow,
         "verify": tls(trust=how.trust),
@@ -82,18 +84,17 @@ async def httpx_async(library: Any, url: str, how: How) -> object:
 
 
 async def aiohttp_async(url: str, how: How) -> object:
-    limits = aiohttp.ClientTimeout(connect=how.patience, sock_connect=how.patience, sock_read=how.patience)
-    if how.total:
-        limits = aiohttp.ClientTimeout(total=how.total)
+    limit = functools.partial(aiohttp.ClientTimeout, total=how.total, sock_connect=how.connect, sock_read=how.read)
     connector = aiohttp.TCPConnector(limit=1, ssl=tls(trust=how.trust))
-    async with aiohttp.ClientSession(connector=connector, timeout=limits, proxy=how.proxy) as session:
+    async with aiohttp.ClientSession(connector=connector, timeout=limit(), proxy=how.proxy) as session:
         in_use = [await session.get(held(url))] if how.crowded else []
         try:
             if how.again:
                 async with session.request(how.method, url, data=BODY) as earlier:
                     await earlier.read()
-            sent = session.request(how.method, url, data=BODY, allow_redirects=how.follow, raise_for_status=how.raising)
-            async with sent as response:
+            patience = limit(connect=POOL_WAIT) if how.crowded else limit()  # "connect" includes the wait for the pool
+            options = {"timeout": patience, "allow_redirects": how.follow, "raise_for_status": how.raising}
+            async with session.request(how.method, url, data=BODY, **options) as response:
                 await response.read()
                 return response
         finally:
@@ -108,7 +109,7 @@ class _Impatient(requests.adapters.HTTPAdapter):
 
     def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
         pool = super().get_connection_with_tls_context(*args, **kwargs)
-        pool.urlopen = functools.partial(type(pool).urlopen, pool, pool_timeout=0.1)
+        pool.urlopen = functools.partial(type(pool).urlopen, pool, pool_timeout=POOL_WAIT)
         return pool
 
 
@@ -120,7 +121,7 @@ def requests_sync(url: str, how: How) -> object:
         session.proxies = {"http": how.proxy, "https": how.proxy} if how.proxy else {}
         for scheme in ("http://", "https://"):
             session.mount(scheme, _Impatient(pool_maxsize=1, pool_block=True, max_retries=how.retries))
-        patience = (how.patience, how.patience)
+        patience = (how.connect, how.read)
         if how.crowded:
             stack.enter_context(session.get(held(url), stream=True, timeout=patience))
         if how.again:
@@ -132,7 +133,8 @@ def requests_sync(url: str, how: How) -> object:
 
 
 def urllib3_sync(retries: object, url: str, how: How) -> object:
-    settings: dict[str, Any] = {"maxsize": 1, "block": True, "timeout": how.patience, "cert_reqs": "CERT_REQUIRED"}
+    settings: dict[str, Any] = {"maxsize": 1, "block": True, "cert_reqs": "CERT_REQUIRED"}
+    settings["timeout"] = urllib3.Timeout(connect=how.connect, read=how.read)
     if how.trust:
         settings["ca_certs"] = str(CERTIFICATE)
     if how.follow:
@@ -146,7 +148,7 @@ def urllib3_sync(retries: object, url: str, how: How) -> object:
             stack.callback(manager.request("GET", held(url), preload_content=False).close)
         if how.again:
             manager.request(how.method, url, body=BODY, retries=retries)
-        return manager.request(how.method, url, body=BODY, retries=retries, redirect=how.follow, pool_timeout=0.1)
+        return manager.request(how.method, url, body=BODY, retries=retries, redirect=how.follow, pool_timeout=POOL_WAIT)
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ class FaultyServer:
         self._threads: list[threading.Thread] = []
         self._open: list[socket.socket] = []
         self.port: int = self._listener.getsockname()[1]
+        self._news = threading.Condition()
         self.stopped = threading.Event()
         self.book: list[bytes] = []  # the first line of each request that arrived with its whole body
 
@@ -45,6 +46,16 @@ class FaultyServer:
                 connection.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
             thread.join(10)
+
+    def noted(self, count: int) -> bool:
+        """Return whether so many requests are in the book, once the server has read what is on its way."""
+        with self._news:
+            return self._news.wait_for(lambda: len(self.book) >= count, timeout=10)
+
+    def note(self, line: bytes) -> None:
+        with self._news:
+            self.book.append(line)
+            self._news.notify_all()
 
     def stop_listening(self) -> None:
         """Refuse whoever comes from now on."""
@@ -94,7 +105,7 @@ class Exchange:
         lengths = [line.split(b":")[1] for line in head.splitlines() if line.lower().startswith(b"content-length:")]
         while len(body) < int(lengths[0] if lengths else 0):
             body = self._more(body)
-        self.server.book.append(head.splitlines()[0])
+        self.server.note(head.splitlines()[0])
 
     def hello(self) -> None:
         """Read the first bytes, whatever they are: of TLS, the greeting."""

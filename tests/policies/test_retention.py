@@ -46,10 +46,11 @@ every_end = pytest.mark.parametrize("end", [*ENDS, "refused"])
 
 @pytest.fixture(autouse=True)
 def without_the_collector() -> Iterator[None]:
-    gc.collect()
     gc.disable()
-    yield
-    gc.enable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def breaker(end: str) -> CircuitBreaker:

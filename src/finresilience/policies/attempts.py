@@ -94,6 +94,9 @@ class Attempts:
         if call.wait is not None:
             return True
         end = call.outcome()
-        if getattr(end, "error", None) is not error:
-            end.unwrap()
-        return False
+        try:
+            if getattr(end, "error", None) is not error:
+                end.unwrap()
+            return False
+        finally:
+            del end, error

@@ -286,8 +286,9 @@ def _afull(plan: Plan, fn: Fn, core: Any) -> Fn:  # noqa: C901, PLR0915 - one la
             value = await fn(*args, **kwargs)
         except BaseException as error:
             current.reset(token)
-            seen = ExpiredError(owner.name, limit - started) if wheel.disarm(alarm, error) else error
-            call = _first(plan, fn, args, kwargs, seen, window, tried, started, context, limit)
+            if wheel.disarm(alarm, error):
+                error = ExpiredError(owner.name, limit - started)
+            call = _first(plan, fn, args, kwargs, error, window, tried, started, context, limit)
         else:
             current.reset(token)
             wheel.disarm(alarm, None)
@@ -358,7 +359,10 @@ def _first(
         call.failed(error)
         return call
     call.abandoned()
-    raise error
+    try:
+        raise error
+    finally:
+        del error
 
 
 def _looked(

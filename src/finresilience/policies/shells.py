@@ -37,9 +37,12 @@ def go_on(plan: Plan, call: Call) -> Outcome[Any]:
         if call.admit():
             _attempt(plan, call)
     outcome = call.outcome()
-    if plan.inquiry is not None and isinstance(outcome, Unknown):
-        outcome = plan.inquiry.ask(plan, call, outcome)
-    return outcome
+    try:
+        if plan.inquiry is not None and isinstance(outcome, Unknown):
+            outcome = plan.inquiry.ask(plan, call, outcome)
+        return outcome
+    finally:
+        del outcome  # the error's traceback keeps this frame
 
 
 async def ago_on(plan: Plan, call: Call) -> Outcome[Any]:
@@ -54,9 +57,12 @@ async def ago_on(plan: Plan, call: Call) -> Outcome[Any]:
         if call.admit():
             await _aattempt(plan, call)
     outcome = call.outcome()
-    if plan.inquiry is not None and isinstance(outcome, Unknown):
-        outcome = await plan.inquiry.aask(plan, call, outcome)
-    return outcome
+    try:
+        if plan.inquiry is not None and isinstance(outcome, Unknown):
+            outcome = await plan.inquiry.aask(plan, call, outcome)
+        return outcome
+    finally:
+        del outcome  # the error's traceback keeps this frame
 
 
 def _attempt(plan: Plan, call: Call) -> None:

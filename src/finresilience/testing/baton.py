@@ -114,8 +114,8 @@ class Baton:
         if self.abandoned:
             return
         self.abandoned, self.failure = True, failure
-        for number, gate in enumerate(self._gates):
-            if number != self.holder and gate.locked():
+        for gate in self._gates:
+            if gate.locked():
                 gate.release()
         self.over.release()
 

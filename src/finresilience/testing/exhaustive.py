@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from inspect import iscoroutine, isgenerator
 from typing import TYPE_CHECKING, Any, Final, NoReturn, final, overload
 
 from finresilience._checks import positive_count
 from finresilience.errors import ConfigurationError
 from finresilience.testing.errors import BoundReachedError, CounterexampleError
-from finresilience.testing.stories import Tally, Wait, judge, mode, name_of, told_by
+from finresilience.testing.stories import Tally, Wait, close, judge, mode, name_of, told_by
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from finresilience.testing.stories import Explored, Story
 
@@ -94,7 +93,11 @@ class _World:
         self._scenario = scenario
         self._many = many
         clients, self._check = told_by(scenario, scenario(*many))
-        self._live = {number: _stepper(client) for number, client in enumerate(clients)}
+        try:
+            self._live: dict[int, Any] = {number: _stepper(client) for number, client in enumerate(clients)}
+        except ConfigurationError:
+            close(clients)
+            raise
         self._waiting: dict[int, Callable[[], bool]] = {}
         self.choices: list[int] = []  # at each step, which of the clients that could go went
         self.widths: list[int] = []  # and how many could
@@ -116,9 +119,7 @@ class _World:
             raise self._counterexample(failure) from failure
         finally:
             mode.by_hand = False
-            for client in self._live.values():
-                with suppress(Exception):
-                    client.close()
+            close(list(self._live.values()))
 
     def _choose(self, choices: Sequence[int], replay: Sequence[int] | None) -> int:
         ready = list(self._live)
@@ -161,7 +162,7 @@ class _World:
             self._waiting[number] = token.ready
             return
         raise ConfigurationError(
-            f"client {number} of {name_of(self._scenario)} awaits a {type(token).__name__}, which needs an event loop, and exhaust runs none. "
+            f"client {number} of {name_of(self._scenario)} awaits a {type(token).__name__}, which needs an event loop; exhaust runs none. "
             "Await `turn()`, `until(...)` or a ManualClock's sleep; to explore with an event loop, use explore(...)"
         )
 
@@ -171,9 +172,9 @@ class _World:
         return CounterexampleError(failure, replay, schedule=self.schedule())
 
 
-def _stepper(client: Any) -> Generator[Any, Any, Any]:
-    if isinstance(client, list | tuple) and client and all(map(callable, client)):  # pyright: ignore[reportUnknownArgumentType]
-        return _one_by_one(client)  # pyright: ignore[reportUnknownArgumentType]
+def _stepper(client: Any) -> Any:
+    if isinstance(client, list | tuple) and client and all(map(callable, client)):
+        return _one_by_one(client)
     if iscoroutine(client) or isgenerator(client):
         return client
     raise ConfigurationError(
@@ -182,7 +183,7 @@ def _stepper(client: Any) -> Generator[Any, Any, Any]:
     )
 
 
-def _one_by_one(operations: Sequence[Callable[[], object]]) -> Iterator[None]:
+def _one_by_one(operations: Sequence[Callable[[], object]]) -> Generator[None]:
     operations[0]()
     for operation in operations[1:]:
         yield

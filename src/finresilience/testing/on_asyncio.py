@@ -14,7 +14,8 @@ from finresilience.testing.deadlock import deadlock
 from finresilience.testing.workers import for_clock, held_workers
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping
+    from collections import deque
+    from collections.abc import Awaitable, Callable, Hashable, Mapping
 
     from finresilience.testing.chance import Chance
     from finresilience.testing.virtual import VirtualClock
@@ -22,11 +23,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def run(function: Callable[..., Awaitable[T]], args: Iterable[object], *, clock: VirtualClock, chance: Chance, patience: float) -> T:
-    """Run `function` on a new virtual loop."""
+def run(main: Callable[[], Awaitable[T]], *, clock: VirtualClock, chance: Chance, patience: float) -> T:
+    """Run `main` on a new virtual loop."""
     with held_workers("asyncio"):
         return anyio.run(
-            partial(function, *args),
+            main,
             backend="asyncio",
             backend_options={"loop_factory": partial(VirtualLoop, clock, chance, patience)},
         )
@@ -39,6 +40,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     It reads three private names of `asyncio.base_events`, pinned by a test: `_scheduled` (the heap of timers),
     `_ready` (what runs next) and `_clock_resolution` (how early a timer may fire).
     """
+
+    _ready: deque[Any]
+    _scheduled: list[Any]
+    _clock_resolution: float
 
     def __init__(self, clock: VirtualClock, chance: Chance, patience: float) -> None:
         self.clock = clock
@@ -109,8 +114,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._give_up("")
 
     def _mix(self) -> None:
-        tasks = [(owner, handle) for handle in (*self._later, *self._ready) if (owner := _task_of(handle))]
-        others = [handle for handle in self._ready if not _task_of(handle)]
+        tasks = [(owner, handle) for handle in (*self._later, *self._ready) if (owner := _task_of(handle)) is not None]
+        others = [handle for handle in self._ready if _task_of(handle) is None]
         now, self._later = self._chance.order(tasks)
         self._ready.clear()
         self._ready.extend((*others, *now))  # callbacks keep the order that asyncio promises; tasks were promised none
@@ -139,8 +144,8 @@ class _Poller:
         return self._loop.next_events(self._real.select, timeout, len(registered))
 
 
-def _task_of(handle: Any) -> object:
-    owner = getattr(handle._callback, "__self__", None)  # None once cancelled
+def _task_of(handle: Any) -> Hashable | None:
+    owner: object = getattr(handle._callback, "__self__", None)  # None once cancelled
     return owner if isinstance(owner, asyncio.Task) else None
 
 

@@ -7,38 +7,40 @@ holds and a deadlock is seen; `_run._r` and `_run._ALLOW_DETERMINISTIC_SCHEDULIN
 from __future__ import annotations
 
 from contextlib import contextmanager, suppress
-from functools import partial
+from importlib import import_module
 from random import Random
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, TypeVar, final
 
 import anyio
 import trio
-from trio._core import _run as trio_run
 from trio.testing import MockClock, active_thread_count
 
 from finresilience.testing.deadlock import deadlock
+from finresilience.testing.stories import name_of
 from finresilience.testing.virtual import running
 from finresilience.testing.workers import held_workers
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Iterator
+    from collections.abc import Awaitable, Callable, Generator, Iterator
 
     from finresilience.testing.chance import Chance
     from finresilience.testing.errors import DeadlockError
-    from finresilience.testing.virtual import VirtualClock
+    from finresilience.testing.stories import name_of
+from finresilience.testing.virtual import VirtualClock
 
 T = TypeVar("T")
 
+trio_run: Final[Any] = import_module("trio._core._run")
 _SOCKETS: Final = ("tasks_waiting_read", "tasks_waiting_write", "tasks_waiting")  # epoll and Windows; kqueue
 
 
-def run(function: Callable[..., Awaitable[T]], args: Iterable[object], *, clock: VirtualClock, chance: Chance, patience: float) -> T:
-    """Run `function` on trio in virtual time."""
+def run(main: Callable[[], Awaitable[T]], *, clock: VirtualClock, chance: Chance, patience: float) -> T:
+    """Run `main` on trio in virtual time."""
     driver = TrioDriver(clock, patience)
     with held_workers("trio"), _ordered_by(chance):
         try:
-            return anyio.run(partial(driver.main, function, *args), backend="trio", backend_options={"clock": driver.mock})
+            return anyio.run(driver.main, main, backend="trio", backend_options={"clock": driver.mock})
         except trio.TrioInternalError:
             if driver.dead is None:
                 raise
@@ -58,20 +60,23 @@ class TrioDriver(trio.abc.Instrument):
         self._patience = patience
         self._waiting = False
         self._scope = trio.CancelScope()
+        self._name = ""
         self._main: trio.lowlevel.Task | None = None
         self._token: trio.lowlevel.TrioToken | None = None
 
-    async def main(self, function: Callable[..., Awaitable[T]], *args: object) -> T:
+    async def main(self, function: Callable[[], Awaitable[T]]) -> T:
         """Run `function`, and end it with `DeadlockError` once it can never go on."""
+        self._name = name_of(function)
         self._main, self._token = trio.lowlevel.current_task(), trio.lowlevel.current_trio_token()
         self._clock.attach(self)
+        result: list[T] = []
         try:
             with self._scope:
-                result = await function(*args)
+                result.append(await function())
         finally:
             if self.dead is not None:
                 raise self.dead
-        return result
+        return result[0]
 
     def now(self) -> float:
         return self.mock.current_time()
@@ -123,7 +128,7 @@ class TrioDriver(trio.abc.Instrument):
     def _give_up(self, why: str) -> None:
         if self.dead is not None:  # cancelled once, and still waiting behind a shield: nothing is left but to break the loop
             raise self.dead
-        self.dead = deadlock(_tasks(self._main), why=why, patience=self._patience)
+        self.dead = deadlock(_tasks(self._main, self._name), why=why, patience=self._patience)
         self._scope.cancel()
 
 
@@ -147,7 +152,7 @@ _users: Final[list[Chance]] = []
 
 
 @contextmanager
-def _ordered_by(chance: Chance) -> Iterator[None]:
+def _ordered_by(chance: Chance) -> Generator[None]:
     """Let `chance` order the tasks; trio's generator is shared by all threads, so the last run to end puts it back."""
     with _lock:
         _users.append(chance)
@@ -163,11 +168,11 @@ def _ordered_by(chance: Chance) -> Iterator[None]:
                 trio_run._r, trio_run._ALLOW_DETERMINISTIC_SCHEDULING = _originals.pop()
 
 
-def _tasks(main: trio.lowlevel.Task | None) -> Iterator[tuple[str, Any]]:
+def _tasks(main: trio.lowlevel.Task | None, name: str) -> Iterator[tuple[str, Any]]:
     left = [] if main is None else [main]
     while left:
         task = left.pop()
-        yield task.name, task.coro
+        yield name if task is main else task.name, task.coro
         left += [child for nursery in task.child_nurseries for child in nursery.child_tasks]
 
 

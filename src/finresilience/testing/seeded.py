@@ -52,7 +52,7 @@ def explore(
             chance = Chance(seed)
             chance.steps = []
             try:
-                drive(scenario, (), backend=name, chance=chance, clock=VirtualClock(), patience=patience)
+                drive(scenario, backend=name, chance=chance, clock=VirtualClock(), patience=patience)
             except ConfigurationError:
                 raise
             except Exception as failure:

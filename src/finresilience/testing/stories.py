@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from functools import partial
 from hashlib import sha256
 from threading import local
-from types import coroutine
-from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, final
+from types import CoroutineType, GeneratorType, coroutine
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, cast, final
 
 from finresilience.errors import ConfigurationError
 
@@ -104,20 +106,20 @@ async def until(ready: Callable[[], bool]) -> None:
         await turn()
 
 
-def told_by(scenario: Callable[..., object], told: object) -> tuple[list[Any], Check]:
+def told_by(scenario: Callable[..., object], told: Any) -> tuple[list[Any], Check]:
     """Return clients and check as the scenario made them, or raise a `ConfigurationError` that says how to write one."""
-    if not isinstance(told, tuple) or len(told) != 2:  # pyright: ignore[reportUnknownArgumentType]
-        _refuse(scenario, f"it returned {'nothing' if told is None else f'a {type(told).__name__}'}")
-    clients: object = told[0]  # pyright: ignore[reportUnknownVariableType]
-    check: object = told[1]  # pyright: ignore[reportUnknownVariableType]
+    if not isinstance(told, tuple) or len(told) != 2:
+        _refuse(scenario, f"it returned {'nothing' if told is None else f'a {type(told).__name__}'}", told)
+    clients, check = told
     if not isinstance(clients, list | tuple) or not clients:
-        _refuse(scenario, "its first part is not a non-empty list of clients")
+        _refuse(scenario, "its first part is not a non-empty list of clients", told)
     if not callable(check):
-        _refuse(scenario, "its second part, the check, cannot be called")
-    return list(clients), check  # pyright: ignore[reportUnknownArgumentType,reportUnknownVariableType]
+        _refuse(scenario, "its second part, the check, cannot be called", told)
+    return list(clients), check
 
 
-def _refuse(scenario: Callable[..., object], why: str) -> NoReturn:
+def _refuse(scenario: Callable[..., object], why: str, told: object) -> NoReturn:
+    close(told)
     message = (
         f"{name_of(scenario)} is not a scenario: {why}. "
         "Build fresh state in it and return (clients, check): a list of clients, and a function that asserts what must hold at the end"
@@ -125,15 +127,27 @@ def _refuse(scenario: Callable[..., object], why: str) -> NoReturn:
     raise ConfigurationError(message)
 
 
+def close(thing: Any) -> None:
+    """Close every coroutine and generator in `thing`, so that none complains that nobody awaited it."""
+    if isinstance(thing, list | tuple):
+        for part in thing:
+            close(part)
+    elif isinstance(thing, CoroutineType | GeneratorType):
+        with suppress(Exception):
+            thing.close()
+
+
 def name_of(scenario: Callable[..., object]) -> str:
     """Return the name to print in a line that replays."""
+    if isinstance(scenario, partial):
+        return name_of(scenario.func)  # pyright: ignore[reportUnknownMemberType,reportUnknownArgumentType]
     return getattr(scenario, "__name__", None) or type(scenario).__name__
 
 
 def root_of(failure: BaseException) -> BaseException:
     """Return the one failure inside a group of one, however deep: task groups wrap what they raise."""
-    while isinstance(failure, BaseExceptionGroup) and len(failure.exceptions) == 1:
-        failure = failure.exceptions[0]
+    while isinstance(failure, BaseExceptionGroup) and len(parts := cast("BaseExceptionGroup[BaseException]", failure).exceptions) == 1:
+        failure = parts[0]
     return failure
 
 

@@ -35,7 +35,7 @@ from finresilience.testing.errors import BoundReachedError, CounterexampleError
 from finresilience.testing.stories import Tally, judge, name_of, seeds_of, told_by
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
     from types import FrameType
 
     from finresilience.testing.stories import Explored, ThreadStory
@@ -109,7 +109,7 @@ class _Lines:
         if modules:
             self.told += f", modules=[{', '.join(getattr(module, '__name__', '?') for module in modules)}]"
         for module in modules:
-            if not isinstance(module, ModuleType) or not module.__file__:  # pyright: ignore[reportUnnecessaryIsInstance]
+            if not isinstance(module, ModuleType) or not module.__file__:
                 raise ConfigurationError(f"modules= takes imported Python modules, not {module!r}")
             self.files[module.__file__] = True
         self._opcodes = opcodes
@@ -120,7 +120,7 @@ class _Lines:
             known = self.files[file] = file.startswith(_HOUSE) and not file.startswith(_KIT)
         return known
 
-    def on_call(self, frame: FrameType, event: str, arg: object) -> Callable[..., Any] | None:
+    def on_call(self, frame: FrameType, _event: str, _arg: object) -> Callable[..., Any] | None:
         """Trace the lines of frames that are ours, except while a module is imported: that happens once, not in every run."""
         back = frame.f_back
         if frame.f_code.co_filename not in self or (back is not None and back.f_code.co_name == "<module>"):
@@ -131,7 +131,7 @@ class _Lines:
         return _on_line
 
 
-def _on_line(frame: FrameType, event: str, arg: object) -> Any:
+def _on_line(_frame: FrameType, event: str, _arg: object) -> Any:
     if event in {"line", "opcode"} and (baton := here.baton) is not None:
         baton.moment(here.number)
     return _on_line
@@ -206,7 +206,7 @@ class _Run:
             frame = frame.f_back
         where = "?" if frame is None else f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
         return (
-            f"thread {number} of {name_of(self._scenario)} did not move for {self._patience:g} real seconds, at {where} (seed {self._seed}). "
+            f"thread {number} of {name_of(self._scenario)} stood still for {self._patience:g} real seconds at {where}, seed {self._seed}. "
             "If it waits for a lock, make that lock inside the scenario; if it sleeps, let it sleep on a ManualClock"
         )
 
@@ -230,11 +230,16 @@ class _Run:
 
 
 _one_at_a_time: Final = threading.Lock()
-_CLASSES: Final = {threading.Lock: make_lock, _thread.allocate_lock: make_lock, threading.RLock: make_rlock, _thread.RLock: make_rlock}
+_CLASSES: Final[dict[Any, Any]] = {
+    threading.Lock: make_lock,
+    _thread.allocate_lock: make_lock,
+    threading.RLock: make_rlock,
+    _thread.RLock: make_rlock,
+}
 
 
 @contextmanager
-def _cooperative_locks(lines: _Lines) -> Iterator[None]:
+def _cooperative_locks(lines: _Lines) -> Generator[None]:
     """Let `threading`, and the modules that are explored, make and use locks that know of the baton."""
     with _one_at_a_time:
         undo: list[Callable[[], None]] = []
@@ -263,7 +268,8 @@ def _stand_ins(lines: _Lines) -> Iterator[tuple[Any, str, Any]]:
 
 
 def _locks_of(owner: Any) -> Iterator[tuple[Any, str, Any]]:
-    for name, value in list(vars(owner).items()):
+    everything: dict[str, Any] = dict(vars(owner))
+    for name, value in everything.items():
         if isinstance(value, _LOCK):
             yield owner, name, CooperativeLock()
         elif isinstance(value, _RLOCK):

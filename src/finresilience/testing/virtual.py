@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from heapq import heappop, heappush
+from inspect import isawaitable
 from math import inf, ulp
 from threading import Event, Lock, get_ident, local
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, TypeVar, cast, final
-
-from typing_extensions import TypeVarTuple, Unpack
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, TypeVar, TypeVarTuple, final
 
 from finresilience._checks import refuse, seconds_of
 from finresilience.clock import install
 from finresilience.errors import ConfigurationError
 from finresilience.testing.clock import NEW_YEAR, Wall
 from finresilience.testing.errors import DeadlockError
+from finresilience.testing.stories import name_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable
     from datetime import datetime, timedelta
     from types import TracebackType
 
@@ -156,7 +157,7 @@ class VirtualClock(Wall):
         return self._held
 
     def jump(self, timer: float) -> bool:
-        """Jump to the loop's next `timer` (inf: it has none) or to a thread's, whichever comes first; say whether there was any. Internal."""
+        """Jump to the loop's next `timer` (inf: none) or to a thread's, whichever comes first; say whether there was any. Internal."""
         with self._lock:
             thread = self._sleepers[0][0] if self._sleepers else inf
         when = min(timer, thread)
@@ -265,9 +266,9 @@ def settled(when: float) -> float:
 
 
 def run_virtual(
-    function: Callable[[Unpack[Ts]], Awaitable[T]],
+    function: Callable[[*Ts], Awaitable[T]],
     /,
-    *args: Unpack[Ts],
+    *args: *Ts,
     backend: Backend = "asyncio",
     seed: int | None = None,
     clock: VirtualClock | None = None,
@@ -296,14 +297,22 @@ def run_virtual(
 
     if clock is None:
         clock = VirtualClock()
-    return drive(function, args, backend=backend, chance=Chance(seed), clock=clock, patience=seconds_of("patience", patience))
+    return drive(partial(function, *args), backend=backend, chance=Chance(seed), clock=clock, patience=seconds_of("patience", patience))
 
 
-def drive(
-    function: Callable[..., Awaitable[T]], args: Iterable[object], *, backend: str, chance: Chance, clock: VirtualClock, patience: float
-) -> T:
+def drive(function: Callable[[], Awaitable[T]], *, backend: str, chance: Chance, clock: VirtualClock, patience: float) -> T:
     """Run `function` under `clock`, its tasks ordered by `chance`. Internal."""
     _refuse_a_running_loop()
+    name = name_of(function)
+
+    async def main() -> T:
+        awaitable: object = function()
+        if not isawaitable(awaitable):
+            message = f"{name} is not an async function: it returned a {type(awaitable).__name__}, which cannot be awaited"
+            raise ConfigurationError(message)
+        return await awaitable
+
+    main.__name__ = main.__qualname__ = name  # for whoever reads the name of the task
     if backend == "asyncio":
         from finresilience.testing.on_asyncio import run
     elif backend == "trio":
@@ -313,7 +322,7 @@ def drive(
     uninstall = install(clock)
     running.clock, running.chance = clock, chance
     try:
-        return cast("T", run(function, args, clock=clock, chance=chance, patience=patience))
+        return run(main, clock=clock, chance=chance, patience=patience)
     finally:
         running.clock = running.chance = None
         uninstall()

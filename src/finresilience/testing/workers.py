@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, final
 from finresilience.testing.virtual import is_worker, running, this_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable, Generator
 
     from finresilience.testing.virtual import Hold, VirtualClock
 
@@ -25,7 +25,7 @@ _originals: Final[dict[str, list[tuple[Any, str, Any]]]] = {}
 
 
 @contextmanager
-def held_workers(backend: str) -> Iterator[None]:
+def held_workers(backend: str) -> Generator[None]:
     """Let worker threads hold the virtual time of the loop that sent them, as long as this block lasts."""
     with _lock:
         _users[backend] = _users.get(backend, 0) + 1
@@ -44,19 +44,19 @@ def held_workers(backend: str) -> Iterator[None]:
 def _wrap_asyncio() -> list[tuple[Any, str, Any]]:
     from anyio._backends._asyncio import AsyncIOBackend as Backend
 
-    work_in_thread = Backend.run_sync_in_worker_thread
-    run_from_thread = Backend.run_async_from_thread
+    work_in_thread: Callable[..., Awaitable[Any]] = Backend.run_sync_in_worker_thread
+    run_from_thread: Callable[..., Any] = Backend.run_async_from_thread
 
     async def run_sync_in_worker_thread(
-        cls: Any, func: Callable[..., Any], args: tuple[Any, ...], abandon_on_cancel: bool = False, limiter: Any = None
+        cls: Any, func: Callable[..., Any], args: tuple[Any, ...], abandon_on_cancel: Any = None, limiter: Any = None
     ) -> Any:
         clock = running.clock
         if clock is None:
-            return await work_in_thread(func, args, abandon_on_cancel=abandon_on_cancel, limiter=limiter)
+            return await work_in_thread(func, args, abandon_on_cancel=bool(abandon_on_cancel), limiter=limiter)
         hold = clock.hold()
         gate: Any = _Gate(limiter or cls.current_default_thread_limiter(), hold)
         try:
-            return await work_in_thread(for_clock, (clock, func, *args), abandon_on_cancel=abandon_on_cancel, limiter=gate)
+            return await work_in_thread(for_clock, (clock, func, *args), abandon_on_cancel=bool(abandon_on_cancel), limiter=gate)
         finally:
             hold.release()  # abandoned work is waited for by nobody, so it holds nothing
 
@@ -82,7 +82,7 @@ def _wrap_trio() -> list[tuple[Any, str, Any]]:
 
 
 def _replace(owner: Any, **wrappers: Any) -> list[tuple[Any, str, Any]]:
-    originals = [(owner, name, vars(owner)[name]) for name in wrappers]
+    originals: list[tuple[Any, str, Any]] = [(owner, name, vars(owner)[name]) for name in wrappers]
     for name, wrapper in wrappers.items():
         setattr(owner, name, wrapper)
     return originals
