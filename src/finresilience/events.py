@@ -178,10 +178,10 @@ class Publisher:
     __slots__ = ("failures", "listeners", "wants_all")
 
     def __init__(self, listeners: tuple[Listener, ...]) -> None:
-        self.listeners = listeners
+        self.listeners: tuple[Listener, ...] = listeners
         self.failures = 0
         # Refusals are told only where somebody besides the log listens: they must stay cheap while a provider is down.
-        self.wants_all = any(listener is not log_event for listener in listeners)
+        self.wants_all: bool = any(listener is not log_event for listener in listeners)
 
     def __call__(self, event: Event) -> None:
         """Tell everyone. A listener that raises is counted in `failures`; cancellation passes through."""

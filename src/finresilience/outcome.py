@@ -61,9 +61,11 @@ class Verdict:
     def __init__(
         self, classification: Classification, *, counts_against_provider: bool | None = None, retry_after: float | None = None
     ) -> None:
-        self.classification = classification
-        self.counts_against_provider = classification is not NON_RETRYABLE if counts_against_provider is None else counts_against_provider
-        self.retry_after = retry_after
+        self.classification: Classification = classification
+        self.counts_against_provider: bool = (
+            classification is not NON_RETRYABLE if counts_against_provider is None else counts_against_provider
+        )
+        self.retry_after: float | None = retry_after
 
     def __eq__(self, other: object) -> bool:
         """Two verdicts are equal when they say the same."""

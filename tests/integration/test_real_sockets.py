@@ -261,7 +261,9 @@ def test_refused_after_being_told_to_repeat_it_elsewhere_was_not_applied(client,
 
 
 @pytest.mark.parametrize("status", [303, 307])
-@pytest.mark.parametrize(("last", "headers", "verdict"), [(404, (), NON_RETRYABLE), (429, (), RETRYABLE), (503, ("Retry-After: 0",), RETRYABLE)])
+@pytest.mark.parametrize(
+    ("last", "headers", "verdict"), [(404, (), NON_RETRYABLE), (429, (), RETRYABLE), (503, ("Retry-After: 0",), RETRYABLE)]
+)
 def test_a_no_after_a_redirect_speaks_for_the_last_request_only(client, status, last, headers, verdict):
     def redirecting(exchange):
         exchange.request()

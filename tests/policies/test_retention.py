@@ -30,8 +30,6 @@ class Card:
     """A secret that must not outlive its call."""
 
 
-
-
 ENDS: dict[str, tuple[type[Exception] | None, ...]] = {
     "success": (None,),
     "declined": (No,),

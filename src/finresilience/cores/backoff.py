@@ -37,8 +37,8 @@ class _Capped:
     __slots__ = ("base", "cap")
 
     def __init__(self, base: float | timedelta, *, cap: float | timedelta = 60.0) -> None:
-        self.base = seconds_of("base", base, zero=True)
-        self.cap = seconds_of("cap", cap, zero=True)
+        self.base: float = seconds_of("base", base, zero=True)
+        self.cap: float = seconds_of("cap", cap, zero=True)
 
     def wait(self, n: int, u: float, carry: float, /) -> tuple[float, float]:
         """Return the wait in seconds and what to carry to the next one."""
@@ -59,7 +59,7 @@ class _Growing(_Capped):
 
     def __init__(self, base: float | timedelta, *, cap: float | timedelta = 60.0, factor: float = 2.0) -> None:
         super().__init__(base, cap=cap)
-        self.factor = factor_of("factor", factor)
+        self.factor: float = factor_of("factor", factor)
 
     def _grown(self, n: int) -> float:
         try:
@@ -106,7 +106,7 @@ class SymmetricJitter(_Growing):
 
     def __init__(self, base: float | timedelta, *, cap: float | timedelta = 60.0, factor: float = 2.0, spread: float = 0.25) -> None:
         super().__init__(base, cap=cap, factor=factor)
-        self.spread = share_of("spread", spread, zero=True)
+        self.spread: float = share_of("spread", spread, zero=True)
 
     def _raw(self, n: int, u: float) -> float:
         return min(self._grown(n), self.cap) * (1.0 + self.spread * (2.0 * u - 1.0))
@@ -180,7 +180,7 @@ class Custom:
         if not callable(waits):
             refuse("waits", waits, "a function from the number of the wait to seconds")
         self._waits = waits
-        self.cap = seconds_of("cap", cap, zero=True)
+        self.cap: float = seconds_of("cap", cap, zero=True)
 
     def wait(self, n: int, u: float, carry: float, /) -> tuple[float, float]:  # noqa: ARG002 - the chance is the caller's own
         """Return the wait in seconds."""

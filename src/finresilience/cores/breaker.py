@@ -52,11 +52,11 @@ class Change:
     __slots__ = ("after", "before", "generation", "open_for", "reason")
 
     def __init__(self, before: CircuitState, after: CircuitState, generation: int, reason: str, open_for: float | None) -> None:
-        self.before = before
-        self.after = after
-        self.generation = generation
-        self.reason = reason
-        self.open_for = open_for
+        self.before: CircuitState = before
+        self.after: CircuitState = after
+        self.generation: int = generation
+        self.reason: str = reason
+        self.open_for: float | None = open_for
 
 
 @final
@@ -66,10 +66,10 @@ class Note:
     __slots__ = ("detail", "failed", "generation", "kind")
 
     def __init__(self, kind: str, generation: int, *, failed: bool = False, detail: str = "") -> None:
-        self.kind = kind
-        self.generation = generation
-        self.failed = failed
-        self.detail = detail
+        self.kind: str = kind
+        self.generation: int = generation
+        self.failed: bool = failed
+        self.detail: str = detail
 
 
 @final
@@ -87,16 +87,16 @@ class BreakerSettings:
         half_open_calls: int,
         probe_lease: float,
     ) -> None:
-        self.window = window
-        self.rules = rules
-        self.open_for = open_for
-        self.half_open_calls = half_open_calls
-        self.probe_lease = probe_lease
-        self.minimum_calls = max(rule.minimum_calls for rule in rules)
+        self.window: Window = window
+        self.rules: tuple[TripRule, ...] = rules
+        self.open_for: OpenFor = open_for
+        self.half_open_calls: int = half_open_calls
+        self.probe_lease: float = probe_lease
+        self.minimum_calls: int = max(rule.minimum_calls for rule in rules)
         self.slow_after: float = min((getattr(rule, "after", inf) for rule in rules), default=inf)
         rates: list[float] = [rate for rule in rules if isinstance(rate := getattr(rule, "rate", None), float)]
         # With a rate, a round fails by that rate; with none, one bad probe is enough.
-        self.half_open_bound = _bound(min(rates), half_open_calls) if rates else 1
+        self.half_open_bound: int = _bound(min(rates), half_open_calls) if rates else 1
 
 
 def _bound(rate: float, size: int) -> int:
@@ -141,7 +141,7 @@ class BreakerCore:
     )
 
     def __init__(self, settings: BreakerSettings, now: float, chance: Callable[[], float]) -> None:
-        self.settings = settings
+        self.settings: BreakerSettings = settings
         self._chance = chance
         self._isolations = 0
         self._openings = 0
@@ -307,9 +307,9 @@ class BreakerCore:
             old.edge = -inf
             self.ok, self.failed, self.slow = self.ok + old.ok, self.failed + old.failed, self.slow + old.slow
         self.window = window
-        self.state = after
+        self.state: CircuitState = after
         self.generation += 1
-        self.shut_until = -inf
+        self.shut_until: float = -inf
         self._round = None
         if after is not before:
             self.news += (Change(before, after, self.generation, reason, open_for),)
@@ -359,4 +359,4 @@ class BreakerCore:
             for number in range(calls):
                 self.window.record(now, failed=number < failures, slow=number < slow)
             self.window.edge = -inf  # the next call looks at it whole
-        self.generation = max(self.generation, generation)
+        self.generation: int = max(self.generation, generation)

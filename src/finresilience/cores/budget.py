@@ -44,8 +44,8 @@ class TokenBudget:
     on_success = True
 
     def __init__(self, tokens: int = 10, *, ratio: float = 0.1) -> None:
-        self.tokens = positive_count("tokens", tokens, most=1000)
-        self.ratio = share_of("ratio", ratio)
+        self.tokens: int = positive_count("tokens", tokens, most=1000)
+        self.ratio: float = share_of("ratio", ratio)
         self._left = float(self.tokens)
 
     def deposit(self, now: float, /) -> None:  # noqa: ARG002 - tokens do not age
@@ -74,11 +74,11 @@ class RatioBudget:
     on_success = False
 
     def __init__(self, share: float = 0.2, *, at_least: float = 1.0, window: float | timedelta = 10.0) -> None:
-        self.share = share_of("share", share)
-        self.window = seconds_of("window", window)
+        self.share: float = share_of("share", share)
+        self.window: float = seconds_of("window", window)
         if self.window < 1e-6:
             refuse("window", window, "at least a microsecond")
-        self.at_least = seconds_of("at_least", at_least, zero=True)
+        self.at_least: float = seconds_of("at_least", at_least, zero=True)
         if self.at_least > 10**6:
             refuse("at_least", at_least, "at most 1,000,000 retries a second")
         self._width = self.window / self.SLOTS

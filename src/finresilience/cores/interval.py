@@ -27,10 +27,10 @@ class OpenFor:
     __slots__ = ("base", "cap", "factor", "jitter")
 
     def __init__(self, base: float | timedelta, *, factor: float = 2.0, cap: float | timedelta = 600.0, jitter: float = 0.1) -> None:
-        self.base = seconds_of("open_for", base)
-        self.factor = factor_of("factor", factor)
-        self.cap = seconds_of("cap", cap)
-        self.jitter = share_of("jitter", jitter, zero=True)
+        self.base: float = seconds_of("open_for", base)
+        self.factor: float = factor_of("factor", factor)
+        self.cap: float = seconds_of("cap", cap)
+        self.jitter: float = share_of("jitter", jitter, zero=True)
         if self.cap < self.base:
             refuse("cap", self.cap, f"at least the base, {self.base:g} s")
 

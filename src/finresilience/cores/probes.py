@@ -12,7 +12,7 @@ class Probe:
     __slots__ = ("expires",)
 
     def __init__(self, expires: float) -> None:
-        self.expires = expires
+        self.expires: float = expires
 
 
 @final

@@ -39,10 +39,10 @@ class RetrySettings:
     __slots__ = ("attempts", "backoff", "max_elapsed", "max_retry_after")
 
     def __init__(self, *, attempts: int, backoff: Backoff, max_elapsed: float, max_retry_after: float) -> None:
-        self.attempts = attempts
-        self.backoff = backoff
-        self.max_elapsed = max_elapsed
-        self.max_retry_after = max_retry_after
+        self.attempts: int = attempts
+        self.backoff: Backoff = backoff
+        self.max_elapsed: float = max_elapsed
+        self.max_retry_after: float = max_retry_after
 
     def decide(
         self,

@@ -41,8 +41,8 @@ class FailureRate:
     __slots__ = ("minimum_calls", "rate")
 
     def __init__(self, rate: float, *, minimum_calls: int = 20) -> None:
-        self.rate = share_of("failure_rate", rate)
-        self.minimum_calls = positive_count("minimum_calls", minimum_calls)
+        self.rate: float = share_of("failure_rate", rate)
+        self.minimum_calls: int = positive_count("minimum_calls", minimum_calls)
 
     def trips(self, tally: Tally, /) -> str | None:
         """Return why, or None."""
@@ -64,9 +64,9 @@ class SlowRate:
     __slots__ = ("after", "minimum_calls", "rate")
 
     def __init__(self, rate: float, *, after: float | timedelta, minimum_calls: int = 20) -> None:
-        self.rate = share_of("slow_rate", rate)
-        self.after = seconds_of("slow_after", after)
-        self.minimum_calls = positive_count("minimum_calls", minimum_calls)
+        self.rate: float = share_of("slow_rate", rate)
+        self.after: float = seconds_of("slow_after", after)
+        self.minimum_calls: int = positive_count("minimum_calls", minimum_calls)
 
     def trips(self, tally: Tally, /) -> str | None:
         """Return why, or None."""
@@ -86,8 +86,8 @@ class FailureCount:
     __slots__ = ("failures", "minimum_calls")
 
     def __init__(self, failures: int) -> None:
-        self.failures = positive_count("failure_count", failures)
-        self.minimum_calls = 1
+        self.failures: int = positive_count("failure_count", failures)
+        self.minimum_calls: int = 1
 
     def trips(self, tally: Tally, /) -> str | None:
         """Return why, or None."""
@@ -105,8 +105,8 @@ class ConsecutiveFailures:
     __slots__ = ("failures", "minimum_calls")
 
     def __init__(self, failures: int) -> None:
-        self.failures = positive_count("consecutive_failures", failures)
-        self.minimum_calls = 1
+        self.failures: int = positive_count("consecutive_failures", failures)
+        self.minimum_calls: int = 1
 
     def trips(self, tally: Tally, /) -> str | None:
         """Return why, or None."""

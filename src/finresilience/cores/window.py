@@ -25,10 +25,10 @@ class Tally:
     __slots__ = ("calls", "failures", "slow", "streak")
 
     def __init__(self, *, calls: int, failures: int, slow: int, streak: int) -> None:
-        self.calls = calls
-        self.failures = failures
-        self.slow = slow
-        self.streak = streak
+        self.calls: int = calls
+        self.failures: int = failures
+        self.slow: int = slow
+        self.streak: int = streak
 
 
 class LiveWindow(Protocol):
@@ -81,10 +81,10 @@ class TimeWindow:
     __slots__ = ("buckets", "seconds")
 
     def __init__(self, seconds: float | timedelta, *, buckets: int = 10) -> None:
-        self.seconds = seconds_of("seconds", seconds)
+        self.seconds: float = seconds_of("seconds", seconds)
         if self.seconds < 1e-6:
             refuse("seconds", seconds, "at least a microsecond")
-        self.buckets = positive_count("buckets", buckets, most=60)
+        self.buckets: int = positive_count("buckets", buckets, most=60)
 
     def start(self, now: float) -> LiveWindow:
         """Return an empty live window that begins now."""
@@ -109,7 +109,7 @@ class CountWindow:
     __slots__ = ("calls",)
 
     def __init__(self, calls: int) -> None:
-        self.calls = positive_count("calls", calls, most=1_000_000)
+        self.calls: int = positive_count("calls", calls, most=1_000_000)
 
     def start(self, now: float) -> LiveWindow:  # noqa: ARG002 - a window by count does not ask the time
         """Return an empty live window."""
@@ -132,7 +132,7 @@ class LiveTimeWindow:
         self._size = size
         self._index = int(now // width)
         self._marks = array("Q", bytes(24 * size))
-        self.edge = self.lane()
+        self.edge: float = self.lane()
 
     def record(self, now: float, *, failed: bool, slow: bool) -> Tally:
         """Record one result and return what stands in the window."""
@@ -179,7 +179,7 @@ class LiveCountWindow:
 
     def __init__(self, size: int) -> None:
         self.ok = self.failed = self.slow = self._streak = 0
-        self.edge = inf
+        self.edge: float = inf
         self._size = size
         self._failures: deque[int] = deque(maxlen=size)
         self._slows: deque[int] = deque(maxlen=size)
@@ -218,7 +218,7 @@ class BlindWindow:
     __slots__ = ("edge", "failed", "ok", "slow")
 
     def __init__(self) -> None:
-        self.edge = inf
+        self.edge: float = inf
         self.ok = self.failed = self.slow = 0
 
     def record(self, now: float, *, failed: bool, slow: bool) -> Tally:

@@ -60,7 +60,7 @@ class Policy:
         chance: Callable[[], float] = chance,
         listeners: Iterable[Listener] = (log_event,),
     ) -> None:
-        self.name = name_of("name", name)
+        self.name: str = name_of("name", name)
         self._chance = chance
         told = _checked(listeners)
         self._publish = _by_default if told == _by_default.listeners else Publisher(told)

@@ -105,8 +105,8 @@ class CircuitBreaker(Guarding):
         self._settings = settings
         self._classify = classify
         self._own_plan = None
-        self.slow_after = settings.slow_after
-        self.core = BreakerCore(settings, self._now(), self._chance)
+        self.slow_after: float = settings.slow_after
+        self.core: BreakerCore = BreakerCore(settings, self._now(), self._chance)
 
     def _sibling(self, name: str) -> CircuitBreaker:
         """Return a closed breaker of the same settings."""

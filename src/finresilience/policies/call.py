@@ -58,7 +58,7 @@ class Exhaustions:
     __slots__ = ("number",)
 
     def __init__(self) -> None:
-        self.number = 0
+        self.number: int = 0
 
 
 exhaustions: Final = Exhaustions()
@@ -115,13 +115,13 @@ class Call:
     ) -> None:
         self._plan = plan
         self.fn = fn
-        self.args = args
-        self.kwargs = kwargs
+        self.args: tuple[Any, ...] = args
+        self.kwargs: dict[str, Any] = kwargs
         self.started = self.attempt_started = started
         self.context = context if context is not None else plan.context(started, args, kwargs)
         outer = current.get()
         inherited = inf if outer is None or outer.deadline is None else outer.deadline
-        self.deadline = min(started + plan.deadline, inherited)
+        self.deadline: float = min(started + plan.deadline, inherited)
         self.limit = inf
         self.breaker: CircuitBreaker | None = None if plan.breaker is None else plan.breaker.choose(args, kwargs)
         self.permit: Permit | None = None
@@ -159,9 +159,9 @@ class Call:
             if self.permit is None:
                 return self._refuse(Refused(CircuitOpenError, self.breaker.facts(now)), Stop.CIRCUIT)
             self._probing = isinstance(self.permit, Probe)
-        self.attempt_started = now
+        self.attempt_started: float = now
         timeout = self._plan.timeout
-        self.limit = self.deadline if timeout is None else min(self.deadline, now + timeout.seconds)
+        self.limit: float = self.deadline if timeout is None else min(self.deadline, now + timeout.seconds)
         return True
 
     def enter(self) -> CallContext:
@@ -170,7 +170,7 @@ class Call:
         own = CallContext(None if self.limit == inf else self.limit, call.clock)
         own.inherit(call)
         own.key, own.attempt = call.key, self._join.sent + 1
-        self.context = own
+        self.context: CallContext = own
         self._tried = exhaustions.number
         self.running = True
         return own
@@ -207,7 +207,7 @@ class Call:
     def failed(self, error: Exception) -> None:
         """Take the error of an attempt."""
         plan, now = self._plan, self._plan.owner._now()
-        self.running = False
+        self.running: bool = False
         if isinstance(error, RefusedError):  # by a policy further in, or by the function: it was not sent (law 5)
             self._give_back()
             self._refuse(Refused(error), Stop.REFUSED)

@@ -49,8 +49,8 @@ class PipelineConfig:
     __slots__ = ("data", "name")
 
     def __init__(self, name: str, data: Mapping[str, Any]) -> None:
-        self.name = name
-        self.data = dict(data)
+        self.name: str = name
+        self.data: dict[str, Any] = dict(data)
         unknown = sorted(set(self.data) - {*_SECTIONS, *_PLAIN})
         if unknown:
             message = f"pipeline {name!r} has unknown settings {unknown}: it takes {', '.join((*_SECTIONS, *_PLAIN))}"

@@ -31,8 +31,8 @@ class Inquiry:
 
     def __init__(self, fn: Callable[..., Any], schedule: tuple[float, ...], *, is_async: bool) -> None:
         self.fn = fn
-        self.schedule = schedule
-        self.is_async = is_async
+        self.schedule: tuple[float, ...] = schedule
+        self.is_async: bool = is_async
 
     def ask(self, plan: Plan, call: Call, outcome: Unknown) -> Outcome[Any]:
         """Return what the provider says, or the outcome as it was."""

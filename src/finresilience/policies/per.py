@@ -31,8 +31,8 @@ class PerKey(Guarding):
         self._at_most = positive_count("at_most", at_most)
         self._kept: OrderedDict[Hashable, CircuitBreaker] = OrderedDict()
         self._own_plan = None
-        self.core = None  # no single core: calls take the road that asks `choose`
-        self.slow_after = template.slow_after
+        self.core: None = None  # no single core: calls take the road that asks `choose`
+        self.slow_after: float = template.slow_after
 
     def _planned(self) -> Plan:
         return Plan(self, breaker=self, classifier=self._template._classify, speaks=False)

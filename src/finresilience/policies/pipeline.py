@@ -81,7 +81,7 @@ class Pipeline(Guarding):
         listeners: Iterable[Listener] = (log_event,),
     ) -> None:
         super().__init__(name, clock=clock, listeners=listeners)
-        self.policies = policies
+        self.policies: tuple[Policy, ...] = policies
         self._inner_attempts = positive_count("inner_attempts", inner_attempts, most=1000)
         self._sync_guarded = False
         breaker, retry, timeout = _placed(policies, allow_order=allow_order)

@@ -86,27 +86,27 @@ class Plan:
         marks_sent: bool = False,
         speaks: bool = True,
     ) -> None:
-        self.owner = owner
-        self.breaker = breaker
-        self.retry = retry
-        self.timeout = timeout
-        self.classifier = classifier if classifier is not None else default_classifier()
-        self.effect = effect
+        self.owner: Policy = owner
+        self.breaker: CircuitBreaker | PerKey | None = breaker
+        self.retry: Retry | None = retry
+        self.timeout: Timeout | None = timeout
+        self.classifier: ErrorClassifier = classifier if classifier is not None else default_classifier()
+        self.effect: Effect = effect
         self.key_of = key_of
         self.reference_of = reference_of
-        self.deadline = deadline
-        self.marks_sent = marks_sent
-        self.speaks = speaks  # False: a lone breaker passes the caller's errors on as they are
+        self.deadline: float = deadline
+        self.marks_sent: bool = marks_sent
+        self.speaks: bool = speaks  # False: a lone breaker passes the caller's errors on as they are
         self.inquiry: Inquiry | None = None
-        self.ends = Ends()
+        self.ends: Ends = Ends()
         # An answer of one of these classes needs no second look.
         asks_results = retry is not None and retry.retry_result is not None
         self.plain: frozenset[type[object]] = frozenset() if asks_results else self.classifier.plain
         # An attempt given up sooner than this says nothing about the provider (law 4).
-        self.slow_after = inf if breaker is None else breaker.slow_after
+        self.slow_after: float = inf if breaker is None else breaker.slow_after
         # Nothing to find out about a call but its time: a lane may make the context itself.
-        self.simple = key_of is None and reference_of is None and effect is not Effect.IDEMPOTENT
-        self.threshold = min(self.slow_after, deadline, inf if timeout is None else timeout.seconds)
+        self.simple: bool = key_of is None and reference_of is None and effect is not Effect.IDEMPOTENT
+        self.threshold: float = min(self.slow_after, deadline, inf if timeout is None else timeout.seconds)
 
     @property
     def light(self) -> bool:

@@ -81,13 +81,13 @@ class Retry(Guarding):
             refuse("retry_result", retry_result, "a function from the answer to True or False")
         if effect is not None and not isinstance(effect, Effect):
             refuse("effect", effect, "an Effect")
-        self.settings = RetrySettings(
+        self.settings: RetrySettings = RetrySettings(
             attempts=positive_count("attempts", attempts, most=1000),
             backoff=FullJitter(0.1, cap=5.0) if backoff is None else backoff,
             max_elapsed=inf if max_elapsed is None else seconds_of("max_elapsed", max_elapsed),
             max_retry_after=seconds_of("max_retry_after", max_retry_after, zero=True),
         )
-        self.budget = budget
+        self.budget: Budget | None = budget
         self.retry_result = retry_result
         self._effect = effect
         self._classify = classify

@@ -17,8 +17,11 @@ def checked_snapshot(snapshot: Mapping[str, object]) -> dict[str, Any]:
     Raises:
         ConfigurationError: if anything is missing or impossible.
     """
+    shaped: object = snapshot
+    if not isinstance(shaped, dict):
+        refuse("snapshot", shaped, "what CircuitBreaker.snapshot() returned")
     state = snapshot.get("state")
-    if state not in set(CircuitState):
+    if not isinstance(state, str) or state not in set(CircuitState):
         refuse("snapshot['state']", state, "what CircuitBreaker.snapshot() returned")
     counts = {
         name: positive_count(f"snapshot[{name!r}]", snapshot.get(name), least=0, most=10**6) for name in ("calls", "failures", "slow")

@@ -35,7 +35,7 @@ class Threads:
     __slots__ = ("_busy", "_lock", "limit")
 
     def __init__(self, limit: int) -> None:
-        self.limit = limit
+        self.limit: int = limit
         self._busy = 0
         self._lock = Lock()
 
@@ -92,3 +92,4 @@ class Threads:
                     value=errand.answer,
                 )
             )
+            errand.error = None  # its traceback keeps this frame, which keeps the errand

@@ -63,13 +63,13 @@ class Timeout(Guarding):
         listeners: Iterable[Listener] = (log_event,),
     ) -> None:
         super().__init__(name, clock=clock, listeners=listeners)
-        self.seconds = seconds_of("seconds", seconds)
+        self.seconds: float = seconds_of("seconds", seconds)
         if not isinstance(exact, bool):
             refuse("exact", exact, "True or False")
         if effect is not None and not isinstance(effect, Effect):
             refuse("effect", effect, "an Effect")
-        self.exact = exact
-        self.threads = None if thread_limit is None else Threads(positive_count("thread_limit", thread_limit, most=10_000))
+        self.exact: bool = exact
+        self.threads: Threads | None = None if thread_limit is None else Threads(positive_count("thread_limit", thread_limit, most=10_000))
         self._effect = effect
         self._classify = classify
         self._own_plan = None

@@ -33,9 +33,9 @@ class Alarm:
 
     def __init__(self, task: Task[Any], slot: dict[Alarm, None] | None) -> None:
         self.task: Task[Any] | None = task
-        self.slot = slot
-        self.cancelling = task.cancelling()
-        self.rung = False
+        self.slot: dict[Alarm, None] | None = slot
+        self.cancelling: int = task.cancelling()
+        self.rung: bool = False
 
 
 @final

@@ -50,7 +50,7 @@ class Baton:
         self._blocked: dict[int, CooperativeLock] = {}
         self._due: dict[int, float] = {}  # when a timed wait for a lock runs out, on this run's own time
         self._timed_out: set[int] = set()
-        self.over = real_lock()  # released once all threads ended or the run was abandoned
+        self.over: Any = real_lock()  # released once all threads ended or the run was abandoned
         self.over.acquire()
         self.abandoned = False
         self.holder = -1
@@ -137,7 +137,7 @@ class Baton:
 
     def _hand_to(self, number: int) -> None:
         self.trail.append(f"{self.moments}>{number}")
-        self.holder = number
+        self.holder: int = number
         self._gates[number].release()
 
 

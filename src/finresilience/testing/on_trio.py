@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from finresilience.testing.chance import Chance
     from finresilience.testing.errors import DeadlockError
-    from finresilience.testing.stories import name_of
 from finresilience.testing.virtual import VirtualClock
 
 T = TypeVar("T")
@@ -52,7 +51,7 @@ class TrioDriver(trio.abc.Instrument):
     """Moves a `MockClock` for a `VirtualClock`."""
 
     def __init__(self, clock: VirtualClock, patience: float) -> None:
-        self.mock = MockClock(autojump_threshold=0)
+        self.mock: MockClock = MockClock(autojump_threshold=0)
         self.mock.jump(clock.monotonic())
         vars(self.mock)["_autojump"] = self._idle
         self.dead: DeadlockError | None = None

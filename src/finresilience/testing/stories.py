@@ -33,9 +33,9 @@ class Explored:
     __slots__ = ("digest", "distinct", "schedules")
 
     def __init__(self, schedules: int, distinct: int, digest: str) -> None:
-        self.schedules = schedules
-        self.distinct = distinct
-        self.digest = digest
+        self.schedules: int = schedules
+        self.distinct: int = distinct
+        self.digest: str = digest
 
     def __repr__(self) -> str:
         return f"Explored(schedules={self.schedules}, distinct={self.distinct}, digest={self.digest!r})"
@@ -140,7 +140,7 @@ def close(thing: Any) -> None:
 def name_of(scenario: Callable[..., object]) -> str:
     """Return the name to print in a line that replays."""
     if isinstance(scenario, partial):
-        return name_of(scenario.func)  # pyright: ignore[reportUnknownMemberType,reportUnknownArgumentType]
+        return name_of(scenario.func)
     return getattr(scenario, "__name__", None) or type(scenario).__name__
 
 

@@ -8,7 +8,7 @@ from heapq import heappop, heappush
 from inspect import isawaitable
 from math import inf, ulp
 from threading import Event, Lock, get_ident, local
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, TypeVar, TypeVarTuple, final
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, TypeVar, TypeVarTuple, cast, final
 
 from finresilience._checks import refuse, seconds_of
 from finresilience.clock import install
@@ -306,8 +306,8 @@ def drive(function: Callable[[], Awaitable[T]], *, backend: str, chance: Chance,
     name = name_of(function)
 
     async def main() -> T:
-        awaitable: object = function()
-        if not isawaitable(awaitable):
+        awaitable = function()
+        if not isawaitable(cast("object", awaitable)):
             message = f"{name} is not an async function: it returned a {type(awaitable).__name__}, which cannot be awaited"
             raise ConfigurationError(message)
         return await awaitable
