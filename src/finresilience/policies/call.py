@@ -159,9 +159,9 @@ class Call:
             if self.permit is None:
                 return self._refuse(Refused(CircuitOpenError, self.breaker.facts(now)), Stop.CIRCUIT)
             self._probing = isinstance(self.permit, Probe)
-        self.attempt_started: float = now
+        self.attempt_started = now
         timeout = self._plan.timeout
-        self.limit: float = self.deadline if timeout is None else min(self.deadline, now + timeout.seconds)
+        self.limit = self.deadline if timeout is None else min(self.deadline, now + timeout.seconds)
         return True
 
     def enter(self) -> CallContext:
@@ -170,7 +170,7 @@ class Call:
         own = CallContext(None if self.limit == inf else self.limit, call.clock)
         own.inherit(call)
         own.key, own.attempt = call.key, self._join.sent + 1
-        self.context: CallContext = own
+        self.context = own
         self._tried = exhaustions.number
         self.running = True
         return own
@@ -207,7 +207,7 @@ class Call:
     def failed(self, error: Exception) -> None:
         """Take the error of an attempt."""
         plan, now = self._plan, self._plan.owner._now()
-        self.running: bool = False
+        self.running = False
         if isinstance(error, RefusedError):  # by a policy further in, or by the function: it was not sent (law 5)
             self._give_back()
             self._refuse(Refused(error), Stop.REFUSED)

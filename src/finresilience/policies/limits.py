@@ -83,7 +83,7 @@ class AsyncLimit:
                 raise self._expired() from None
             return swallowed
         if self._alarm is not None:
-            self.late: bool = self._alarm.rung
+            self.late = self._alarm.rung
             if self._wheel.disarm(self._alarm, error):
                 raise self._expired() from None
         return False

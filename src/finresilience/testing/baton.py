@@ -53,7 +53,7 @@ class Baton:
         self.over: Any = real_lock()  # released once all threads ended or the run was abandoned
         self.over.acquire()
         self.abandoned = False
-        self.holder = -1
+        self.holder: int = -1
         self.trail: list[str] = []
         self.failure: BaseException | None = None
 
@@ -137,7 +137,7 @@ class Baton:
 
     def _hand_to(self, number: int) -> None:
         self.trail.append(f"{self.moments}>{number}")
-        self.holder: int = number
+        self.holder = number
         self._gates[number].release()
 
 

@@ -52,9 +52,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._patience = patience
         self._later: list[Any] = []
         self._poller = _Poller(self)
+        clock.attach(self)  # first: it may refuse, and then there is nothing to close
         super().__init__(cast("selectors.BaseSelector", self._poller))
         self._clock_resolution = ulp(self._now)
-        clock.attach(self)
 
     def time(self) -> float:
         """Return the virtual time."""
