@@ -8,7 +8,7 @@ import ssl
 import struct
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,7 +34,7 @@ class FaultyServer:
     def url(self, scheme: str = "http") -> str:
         return f"{scheme}://127.0.0.1:{self.port}/charges"
 
-    def __enter__(self) -> FaultyServer:
+    def __enter__(self) -> Self:
         self._run(self._accept)
         return self
 

@@ -208,3 +208,13 @@ def test_threads_asyncio_and_trio_may_use_one_breaker_at_once() -> None:
     assert sum(isinstance(outcome, Ok) for outcome in outcomes) == 4 * each * 4 // 5
     stats = policy.statistics()
     assert (stats["failed"], stats["refused"], policy.state) == (4 * each // 5, 0, "closed")
+
+
+def test_restoring_does_not_end_an_isolation() -> None:
+    breaker = CircuitBreaker("acme", clock=still(), listeners=[])
+    saved = breaker.snapshot()
+    held = breaker.isolate()
+    breaker.restore(saved)
+    assert breaker.state == "isolated"
+    held.release()
+    assert breaker.state == "closed"

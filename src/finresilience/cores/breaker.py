@@ -348,6 +348,8 @@ class BreakerCore:
         self, now: float, *, state: CircuitState, generation: int, openings: int, open_for: float, calls: int, failures: int, slow: int
     ) -> None:
         """Go on from where another process was. A half-open circuit comes back open and ready to probe; an isolation does not come back."""
+        if self._isolations:
+            return  # somebody holds it shut: what was saved elsewhere must not let anybody pass
         if state in {CircuitState.OPEN, CircuitState.HALF_OPEN}:
             self._openings = max(0, openings - 1)
             self._enter_open(now, "restored", None, open_for)

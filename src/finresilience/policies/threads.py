@@ -55,7 +55,13 @@ class Threads:
                 raise ThreadLimitError(owner.name, self.limit)
             self._busy += 1
         errand, context = _Errand(), copy_context()
-        Thread(target=context.run, args=(self._work, owner, call.fn, call.args, call.kwargs, errand), daemon=True).start()
+        thread = Thread(target=context.run, args=(self._work, owner, call.fn, call.args, call.kwargs, errand), daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # the machine has no thread to give: nothing was sent
+            with self._lock:
+                self._busy -= 1
+            raise ThreadLimitError(owner.name, self.limit) from error
         seconds = call.limit - call.attempt_started
         wait = getattr(owner._clock, "wait_for", None)
         if not (errand.done.wait(seconds) if wait is None else wait(errand.done, seconds)):

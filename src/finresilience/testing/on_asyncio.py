@@ -52,9 +52,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._patience = patience
         self._later: list[Any] = []
         self._poller = _Poller(self)
-        clock.attach(self)  # first: it may refuse, and then there is nothing to close
         super().__init__(cast("selectors.BaseSelector", self._poller))
         self._clock_resolution = ulp(self._now)
+        clock.attach(self)
 
     def time(self) -> float:
         """Return the virtual time."""
@@ -74,10 +74,6 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def is_here(self) -> bool:
         return asyncio._get_running_loop() is self
-
-    def close(self) -> None:
-        super().close()
-        self.clock.detach()
 
     def run_in_executor(self, executor: Any, func: Callable[..., T], *args: Any) -> asyncio.Future[T]:  # type: ignore[override]
         """Run `func` in a thread, and hold the time until its result has come back."""

@@ -68,6 +68,7 @@ class VirtualClock(Wall):
         super().__init__(first, utc)
         self._at = first  # the reading while no loop is running
         self._driver: Driver | None = None
+        self._claimed = False
         self._lock = Lock()
         self._home = 0  # the thread of the loop
         self._held = 0
@@ -124,20 +125,25 @@ class VirtualClock(Wall):
 
     # ------------------------------------------------------------------ for drivers
 
+    def claim(self) -> None:
+        """Take this clock for one run. Internal."""
+        with self._lock:
+            if self._claimed:
+                message = "this VirtualClock drives another run already: make one for each run_virtual(...)"
+                raise ConfigurationError(message)
+            self._claimed = True
+
     def attach(self, driver: Driver) -> None:
         """Obey `driver` from now on. Internal."""
         with self._lock:
-            if self._driver is not None:
-                message = "this VirtualClock drives another run already: make one for each run_virtual(...)"
-                raise ConfigurationError(message)
             self._driver, self._home = driver, get_ident()
 
     def detach(self) -> None:
         """Stand still from now on, and let no thread sleep for ever. Internal."""
-        if self._driver is None:
-            return
         with self._lock:
-            self._at, self._driver, self._held = self._driver.now(), None, 0
+            if self._driver is not None:
+                self._at = self._driver.now()
+            self._driver, self._held, self._claimed = None, 0, False
             left, self._sleepers = self._sleepers, []
         for _, _, sleeper in left:
             sleeper.stranded = True
@@ -319,6 +325,7 @@ def drive(function: Callable[[], Awaitable[T]], *, backend: str, chance: Chance,
         from finresilience.testing.on_trio import run
     else:
         refuse("backend", backend, '"asyncio" or "trio"')
+    clock.claim()
     uninstall = install(clock)
     running.clock, running.chance = clock, chance
     try:
