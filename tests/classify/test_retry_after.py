@@ -90,10 +90,10 @@ def test_a_date_is_measured_against_the_responses_own_date(until, since, form, o
     assert wait(form(until), other_form(since), now=datetime(1999, 1, 1, tzinfo=UTC)) == expected
 
 
-@given(st.timedeltas(timedelta(0), timedelta(days=3000)), st.timedeltas(timedelta(days=-9000), timedelta(days=9000)))
-def test_a_wrong_clock_on_either_side_changes_nothing(ahead, wrong_by):
-    server = NOW + wrong_by
-    assert wait(imf(server + ahead), imf(server)) == int(ahead.total_seconds())
+@given(st.integers(0, int(TEN_YEARS)), st.integers(-(10**9), 10**9))
+def test_a_wrong_clock_on_either_side_changes_nothing(seconds, wrong_by):
+    server = NOW + timedelta(seconds=wrong_by)
+    assert wait(imf(server + timedelta(seconds=seconds)), imf(server)) == seconds
 
 
 @pytest.mark.parametrize("date", ["", "yesterday", "Sun, 41 Mar 2026 12:00:00 GMT", "x" * 1000])
