@@ -58,10 +58,10 @@ class Threads:
         thread = Thread(target=context.run, args=(self._work, owner, call.fn, call.args, call.kwargs, errand), daemon=True)
         try:
             thread.start()
-        except RuntimeError as error:  # the machine has no thread to give: nothing was sent
+        except RuntimeError as failure:  # the machine has no thread to give: nothing was sent
             with self._lock:
                 self._busy -= 1
-            raise ThreadLimitError(owner.name, self.limit) from error
+            raise ThreadLimitError(owner.name, self.limit) from failure
         seconds = call.limit - call.attempt_started
         wait = getattr(owner._clock, "wait_for", None)
         if not (errand.done.wait(seconds) if wait is None else wait(errand.done, seconds)):
