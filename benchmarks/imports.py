@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from statistics import median
@@ -33,7 +34,9 @@ class Import(NamedTuple):
 
 def timed(statement: str) -> Import:
     """Run the statement in a fresh interpreter; ImportError with its last words if it cannot."""
-    done = subprocess.run([sys.executable, "-X", "importtime", "-c", statement], capture_output=True, text=True, check=False)
+    # A tree that runs from source has no bytecode where writing it is forbidden, and would be charged for compiling itself.
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    done = subprocess.run([sys.executable, "-X", "importtime", "-c", statement], capture_output=True, text=True, check=False, env=env)
     if done.returncode:
         raise ImportError(done.stderr.strip().splitlines()[-1])
     micros: list[int] = []

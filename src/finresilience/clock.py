@@ -40,7 +40,7 @@ class SystemClock:
 
     __slots__ = ("__weakref__",)
 
-    monotonic = staticmethod(time.monotonic)  # the builtin itself: a wrapper would cost as much as the reading
+    monotonic: staticmethod[[], float] = staticmethod(time.monotonic)  # the builtin itself: a wrapper would cost as much as the reading
 
     def utc(self) -> datetime:
         """Return the aware UTC time."""
@@ -89,10 +89,12 @@ def install(clock: Clock) -> Callable[[], None]:
     """Make `clock` rule until the returned function is called. For tests; not for running services."""
     _ruling.append(clock)
     _tell_all()
+    ours = [clock]
 
     def uninstall() -> None:
-        _ruling.remove(clock)
-        _tell_all()
+        if ours:  # once: a second time would take away somebody else's
+            _ruling.remove(ours.pop())
+            _tell_all()
 
     return uninstall
 

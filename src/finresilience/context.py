@@ -28,7 +28,7 @@ class AttemptBudget:
     __slots__ = ("left",)
 
     def __init__(self, left: int) -> None:
-        self.left = left
+        self.left: int = left
 
     def spend(self) -> bool:
         """Take one retry if any is left. One statement, so that threads sharing a context cannot overspend by much."""
@@ -47,13 +47,15 @@ class CallContext:
     budget: AttemptBudget | None = None
     attempt: int = 1
     sent: bool = False
+    outer: CallContext | None = None
 
     def __init__(self, deadline: float | None, clock: Clock) -> None:
-        self.deadline = deadline
-        self.clock = clock
+        self.deadline: float | None = deadline
+        self.clock: Clock = clock
 
     def inherit(self, outer: CallContext) -> None:
         """Take over what the call outside gives to calls inside: key, reference and budget, not its deadline."""
+        self.outer = outer
         self.base_key = outer.base_key
         self.reference = outer.reference
         self.budget = outer.budget
@@ -94,11 +96,13 @@ def current_attempt() -> int:
 def mark_sent() -> None:
     """Say that from here on the provider may have seen the request.
 
-    In a pipeline with `marks_sent=True`, whatever fails before this line is known not to have been applied.
+    In a pipeline with `marks_sent=True`, whatever fails before this line is known not to have been applied. What a call
+    inside has sent, the calls outside have sent too.
     """
     context = current.get()
-    if context is not None:
+    while context is not None:
         context.sent = True
+        context = context.outer
 
 
 def outbound_headers() -> dict[str, str]:
@@ -161,6 +165,7 @@ class _Scope:
         outer = current.get()
         if outer is None:
             context = CallContext(None, ruling_clock())
+            context.attempt = 0  # no call, no attempt
         else:
             context = CallContext(outer.deadline, outer.clock)
             context.inherit(outer)

@@ -20,7 +20,9 @@ an account number.
 
 from __future__ import annotations
 
-from typing import final
+from typing import Final, final
+
+_FOREVER: Final = float("inf")
 
 
 class FinresilienceError(Exception):
@@ -54,7 +56,7 @@ class RefusedError(FinresilienceError):
 class CircuitOpenError(RefusedError):
     """The circuit is not letting this call through; the provider was not contacted.
 
-    Built from its four facts so that the message is only written when somebody reads it: a refusal must stay cheap
+    Built from its facts so that the message is only written when somebody reads it: a refusal must stay cheap
     while a provider is down.
     """
 
@@ -72,7 +74,7 @@ class CircuitOpenError(RefusedError):
     def retry_after(self) -> float | None:
         """Seconds until a probe may pass, or None where a person holds the circuit open."""
         wait = self.args[2]
-        return None if wait is None else float(wait)
+        return None if wait is None or wait == _FOREVER else max(0.0, float(wait))
 
     @property
     def generation(self) -> int:
@@ -89,7 +91,7 @@ class CircuitOpenError(RefusedError):
         """Say what happened, what is true of the money, and what to do."""
         cause = f", last failure {self.last_failure}" if self.last_failure else ""
         wait = self.retry_after
-        after = "Ask whoever holds it open." if wait is None else f"Try again in {max(wait, 0.0):.1f} s, or use another route."
+        after = "Ask whoever holds it open." if wait is None else f"Try again in {wait:.1f} s, or use another route."
         return f"{self.circuit} was not called: its circuit is {self.state}{cause}.\n  Nothing was sent, so no money moved.\n  {after}"
 
 
@@ -161,8 +163,8 @@ class UnknownOutcomeError(FinresilienceError):
         )
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Survive a queue or a process pool with every field."""
-        return (_unknown, (self.name, self.attempts, self.happened, self.held_back, self.reference))
+        """Survive a queue or a process pool with every field but the answer, which may not be able to travel."""
+        return (_unknown, (self.name, self.attempts, self.happened, self.held_back, self.reference), _notes(self))
 
 
 def _unknown(name: str, attempts: int, happened: str, held_back: str, reference: str | None) -> UnknownOutcomeError:
@@ -180,7 +182,7 @@ class ExpiredError(FinresilienceError, TimeoutError):
     """
 
     def __init__(self, name: str, limit: float, *, left_running: bool = False) -> None:
-        super().__init__(name, limit, left_running)
+        super().__init__(name)  # alone: two would be read as the errno and the text of an OSError
         self.name = name
         self.limit = limit
         self.left_running = left_running
@@ -196,7 +198,7 @@ class ExpiredError(FinresilienceError, TimeoutError):
 
     def __reduce__(self) -> tuple[object, ...]:
         """Survive a queue or a process pool with every field."""
-        return (_expired, (self.name, self.limit, self.left_running))
+        return (_expired, (self.name, self.limit, self.left_running), _notes(self))
 
 
 def _expired(name: str, limit: float, left_running: bool) -> ExpiredError:  # noqa: FBT001 - the pickle protocol passes positions
@@ -224,6 +226,16 @@ class ResultError(FinresilienceError):
             "  The provider spoke, so what it says of the money holds.\n"
             "  Read `.value`; it is the answer as it came."
         )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Survive a queue or a process pool with the answer, if that can."""
+        return (ResultError, (self.name, self.value), _notes(self))
+
+
+def _notes(error: BaseException) -> dict[str, object] | None:
+    """Return what `add_note` left, for a pickle to carry."""
+    notes = getattr(error, "__notes__", None)
+    return None if notes is None else {"__notes__": notes}
 
 
 @final

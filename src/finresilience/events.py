@@ -15,15 +15,20 @@ class _Facts:
     __slots__ = ()
 
     def __init__(self, **fields: Any) -> None:
-        for field in self._fields():
-            setattr(self, field, fields.pop(field))
-        if fields:
-            message = f"{type(self).__name__} has no field {sorted(fields)}"
+        names = self._fields()
+        for field in names:
+            if field not in fields:
+                message = f"{type(self).__name__} needs its field {field!r}"
+                raise TypeError(message)
+            setattr(self, field, fields[field])
+        if len(fields) > len(names):
+            message = f"{type(self).__name__} has no field {sorted(fields.keys() - set(names))}"
             raise TypeError(message)
 
     @classmethod
     def _fields(cls) -> tuple[str, ...]:
-        return ("name", *cls.__slots__)
+        slots = cls.__slots__
+        return slots if "name" in slots else ("name", *slots)
 
     def __repr__(self) -> str:
         """Show every field but an answer, which may hold anything."""
@@ -32,7 +37,7 @@ class _Facts:
 
     def __eq__(self, other: object) -> bool:
         """Two events are equal when they say the same."""
-        return type(self) is type(other) and repr(self) == repr(other)
+        return repr(self) == repr(other) if type(self) is type(other) else NotImplemented
 
     def __hash__(self) -> int:
         """Hash what it says."""
@@ -179,7 +184,7 @@ class Publisher:
 
     def __init__(self, listeners: tuple[Listener, ...]) -> None:
         self.listeners: tuple[Listener, ...] = listeners
-        self.failures = 0
+        self.failures: int = 0
         # Refusals are told only where somebody besides the log listens: they must stay cheap while a provider is down.
         self.wants_all: bool = any(listener is not log_event for listener in listeners)
 
@@ -208,9 +213,14 @@ def _sentence(event: CircuitChanged | OutcomeUnknown | RetriesExhausted | CallAb
     if isinstance(event, CircuitChanged):
         until = f" for {event.open_for:.1f} s" if event.open_for is not None else ""
         return f"circuit {event.before} -> {event.after}{until} ({event.reason})"
-    about = f" [reference {event.reference}]" if event.reference else ""
+    about = f" [reference {_in_one_line(event.reference)}]" if event.reference else ""
     if isinstance(event, OutcomeUnknown):
         return f"outcome unknown after {event.attempts} attempt(s), last {event.error_type}; it may have happened{about}"
     if isinstance(event, RetriesExhausted):
         return f"gave up after {event.attempts} attempt(s), last {event.error_type}: {event.reason}{about}"
     return f"abandoned {event.ran:.3f} s into attempt {event.attempt}; it may have happened{about}"
+
+
+def _in_one_line(reference: str) -> str:
+    """A reference may come from a request: a line break in it must not write a line of its own into the log."""
+    return reference if reference.isprintable() else repr(reference)

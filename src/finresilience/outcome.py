@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, TypeVar, final
+from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeAlias, TypeVar, final
 
 from finresilience.errors import ResultError
 
@@ -27,6 +27,8 @@ class Classification(StrEnum):
 RETRYABLE: Final = Classification.RETRYABLE
 NON_RETRYABLE: Final = Classification.NON_RETRYABLE
 UNKNOWN: Final = Classification.UNKNOWN
+
+_FOREVER: Final = float("inf")
 
 
 @final
@@ -53,6 +55,9 @@ class Verdict:
         counts_against_provider: whether a breaker records it as a failure. By default RETRYABLE and UNKNOWN do: a
             decline is a healthy provider saying no.
         retry_after: seconds the provider asked us to wait, if it did.
+
+    Raises:
+        ConfigurationError: if one of them is something else: a word for a classification, a wait that is no wait.
     """
 
     __slots__ = ("classification", "counts_against_provider", "retry_after")
@@ -61,15 +66,21 @@ class Verdict:
     def __init__(
         self, classification: Classification, *, counts_against_provider: bool | None = None, retry_after: float | None = None
     ) -> None:
+        if classification.__class__ is not Classification:  # "unknown" equals UNKNOWN but is not it: it would be read as a failure
+            _refuse("classification", classification, "RETRYABLE, NON_RETRYABLE or UNKNOWN")
+        if counts_against_provider is None:
+            counts_against_provider = classification is not NON_RETRYABLE
+        elif counts_against_provider.__class__ is not bool:
+            _refuse("counts_against_provider", counts_against_provider, "True or False")
+        if retry_after is not None and (retry_after.__class__ is not float or not 0.0 <= retry_after < _FOREVER):
+            retry_after = _seconds(retry_after)
         self.classification: Classification = classification
-        self.counts_against_provider: bool = (
-            classification is not NON_RETRYABLE if counts_against_provider is None else counts_against_provider
-        )
+        self.counts_against_provider: bool = counts_against_provider
         self.retry_after: float | None = retry_after
 
     def __eq__(self, other: object) -> bool:
         """Two verdicts are equal when they say the same."""
-        return isinstance(other, Verdict) and self._key() == other._key()
+        return self._key() == other._key() if isinstance(other, Verdict) else NotImplemented
 
     def __hash__(self) -> int:
         """Hash what it says."""
@@ -85,6 +96,19 @@ class Verdict:
         return (self.classification, self.counts_against_provider, self.retry_after)
 
 
+def _refuse(name: str, value: object, wanted: str) -> NoReturn:
+    from finresilience._checks import refuse
+
+    refuse(name, value, wanted)
+
+
+def _seconds(retry_after: object) -> float:
+    """Return a wait that is not a plain float: an int, a timedelta, or nothing that can be waited for."""
+    from finresilience._checks import seconds_of
+
+    return seconds_of("retry_after", retry_after, zero=True)
+
+
 @final
 class Ok(Generic[T_co]):
     """The provider answered and did not say no. Not "money moved": a PENDING is an Ok."""
@@ -93,7 +117,7 @@ class Ok(Generic[T_co]):
     __match_args__ = ("value",)
 
     def __init__(self, value: T_co) -> None:
-        self.value = value
+        self.value: T_co = value
 
     def unwrap(self) -> T_co:
         """Return the answer."""
@@ -113,7 +137,7 @@ class _Answered(Generic[T_co]):
     def __init__(self, error: Exception | None = None, *, value: T_co | None = None, name: str = "call") -> None:
         self._error = error
         self._value = value
-        self._name = name
+        self._name: str | None = name  # None once the error was built here, and so is not the caller's own
 
     @property
     def value(self) -> T_co | None:
@@ -124,12 +148,13 @@ class _Answered(Generic[T_co]):
     def error(self) -> Exception:
         """The caller's own error, or a `ResultError` round the answer, built now."""
         if self._error is None:
-            self._error = ResultError(self._name, self._value)
+            self._error = ResultError(self._name or "call", self._value)
+            self._name = None
         return self._error
 
     def unwrap(self) -> T_co:
         """Do what the plain call does: return the answer as it came, or raise the caller's own error."""
-        if self._error is None or isinstance(self._error, ResultError):
+        if self._error is None or self._name is None:
             value: Any = self._value  # without an error there is a value, by construction
             return value  # type: ignore[no-any-return]  # of the caller's own type
         try:
@@ -227,7 +252,11 @@ class Found(Generic[T_co]):
     __match_args__ = ("value",)
 
     def __init__(self, value: T_co) -> None:
-        self.value = value
+        self.value: T_co = value
+
+    def __repr__(self) -> str:
+        """Show the kind and the type: an answer may hold what a log must not."""
+        return f"<Found {type(self.value).__name__}>"
 
 
 @final

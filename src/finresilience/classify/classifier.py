@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, TypeAlias, cast, final
 
 from finresilience.classify.extract import codes_of, links, retry_after_of, status_of
@@ -18,13 +19,14 @@ from finresilience.errors import (
 from finresilience.outcome import NON_RETRYABLE, RETRYABLE, UNKNOWN, Classification, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
-Rule: TypeAlias = "Classification | Verdict | Callable[[object], Classification | Verdict | None]"
-TypeKey: TypeAlias = "type[object] | str"
+Rule: TypeAlias = Classification | Verdict | Callable[[object], Classification | Verdict | None]
+TypeKey: TypeAlias = type[object] | str
 
 MAX_MEMBERS: Final = 100  # how many errors of a group are asked; of one with more, nothing is known
 MAX_MEMO: Final = 1024  # how many classes are remembered
+_FOREVER: Final = float("inf")
 
 # Values of these exact types say nothing by themselves unless a rule asks for them.
 _PLAIN: Final = frozenset({type(None), bool, int, float, complex, str, bytes, bytearray, list, tuple, dict, set, frozenset})
@@ -96,10 +98,8 @@ class ErrorClassifier:
 
     def value(self, value: object) -> Verdict | None:
         """Return the verdict on a returned answer, or None where it is an ordinary answer. Never raises."""
-        if value.__class__ in self.plain:
-            return None
         try:
-            return self._asked(value)
+            return None if value.__class__ in self.plain else self._asked(value)
         except Exception:  # an answer in hand is never thrown away because it could not be judged
             return None
 
@@ -143,7 +143,7 @@ class ErrorClassifier:
         if not isinstance(error, FinresilienceError):
             return None
         if isinstance(error, RefusedError):
-            return Verdict(RETRYABLE, counts_against_provider=False, retry_after=error.retry_after)
+            return Verdict(RETRYABLE, counts_against_provider=False, retry_after=_waitable(error.retry_after))
         if isinstance(error, ResultError):
             return self.value(error.value) or Verdict(UNKNOWN)
         if isinstance(error, UnknownOutcomeError | ExpiredError):
@@ -231,6 +231,11 @@ def _safely(function: Callable[[object], object], subject: object) -> object:
         return function(subject)
     except Exception:
         return None
+
+
+def _waitable(seconds: float | None) -> float | None:
+    """Return a refusal's hint if it can be waited for; where it cannot, it is a refusal all the same."""
+    return seconds if isinstance(seconds, int | float) and 0 <= seconds < _FOREVER and not isinstance(seconds, bool) else None
 
 
 def _members(group: BaseException) -> list[BaseException]:

@@ -88,7 +88,7 @@ _REQUESTS: Final[Mapping[Phase, tuple[str, ...]]] = {
     Phase.LOCAL: ("InvalidHeader",),  # ours before it was sent, or an answer's that cannot be read: the name is the same
 }
 _URLLIB3: Final[Mapping[Phase, tuple[str, ...]]] = {
-    Phase.MAKE: ("HostChangedError", "LocationValueError"),
+    Phase.MAKE: ("HostChangedError", "LocationValueError", "ProxySchemeUnsupported"),
     Phase.POOL: ("ClosedPoolError", "EmptyPoolError"),
     Phase.NAME: ("NameResolutionError",),
     Phase.CONNECT: ("ConnectTimeoutError", "NewConnectionError"),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING, Any, Final, final
 
 from finresilience.context import CallContext, current
 from finresilience.errors import ConfigurationError, UnknownOutcomeError
-from finresilience.events import InquiryAnswered, OutcomeUnknown
-from finresilience.outcome import Declined, Failed, Found, NotFound, Ok, Outcome, StillUnknown, Unknown
+from finresilience.events import CallAbandoned, InquiryAnswered, OutcomeUnknown
+from finresilience.outcome import NON_RETRYABLE, Declined, Failed, Found, NotFound, Ok, Outcome, StillUnknown, Unknown
+from finresilience.policies.decorate import Kind, kind_of, not_a_value
 from finresilience.policies.limits import AsyncLimit
 
 if TYPE_CHECKING:
@@ -30,76 +32,99 @@ class Inquiry:
     __slots__ = ("fn", "is_async", "schedule")
 
     def __init__(self, fn: Callable[..., Any], schedule: tuple[float, ...], *, is_async: bool) -> None:
+        if kind_of(fn) in {Kind.GENERATOR, Kind.ASYNC_GENERATOR}:
+            message = "a generator cannot be an inquiry: return Found(answer), NotFound() or StillUnknown()"
+            raise ConfigurationError(message)
         self.fn = fn
         self.schedule: tuple[float, ...] = schedule
         self.is_async: bool = is_async
 
     def ask(self, plan: Plan, call: Call, outcome: Unknown) -> Outcome[Any]:
         """Return what the provider says, or the outcome as it was."""
-        for number, wait in enumerate(self.schedule, start=1):
-            if not _in_time(plan, wait):
-                break
-            plan.owner._clock.sleep_sync(wait)
-            token = current.set(_context(plan, call))
-            try:
-                answer = self.fn(*call.args, **call.kwargs)
-            except Exception:
-                answer = None
-            finally:
-                current.reset(token)
-            known = self._known(plan, call, outcome, answer, number)
-            if known is not None:
-                return known
+        try:
+            for number, wait in enumerate(self.schedule, start=1):
+                if not _in_time(plan, wait):
+                    break
+                plan.owner._clock.sleep_sync(wait)
+                known = self._known(plan, call, outcome, self._answer(plan, call), number)
+                if known is not None:
+                    return known
+        except BaseException:
+            _abandoned(plan, call, outcome)
+            raise
         return _unanswered(plan, call, outcome)
 
     async def aask(self, plan: Plan, call: Call, outcome: Unknown) -> Outcome[Any]:
         """Return what the provider says, or the outcome as it was."""
-        for number, wait in enumerate(self.schedule, start=1):
-            if not _in_time(plan, wait):
-                break
-            await plan.owner._clock.sleep(wait)
-            token = current.set(_context(plan, call))
-            try:
-                answer = await self._aanswer(plan, call)
-            except Exception:
-                answer = None
-            finally:
-                current.reset(token)
-            known = self._known(plan, call, outcome, answer, number)
-            if known is not None:
-                return known
+        try:
+            for number, wait in enumerate(self.schedule, start=1):
+                if not _in_time(plan, wait):
+                    break
+                await plan.owner._clock.sleep(wait)
+                known = self._known(plan, call, outcome, await self._aanswer(plan, call), number)
+                if known is not None:
+                    return known
+        except BaseException:
+            _abandoned(plan, call, outcome)
+            raise
         return _unanswered(plan, call, outcome)
 
+    def _answer(self, plan: Plan, call: Call) -> object:
+        token = current.set(_context(plan, call))
+        try:
+            answer: object = self.fn(*call.args, **call.kwargs)
+        except Exception:
+            return None
+        finally:
+            current.reset(token)
+        if hasattr(answer, "__await__"):  # nobody here can await it
+            not_a_value(plan.owner.name, answer)
+            return None
+        return answer
+
     async def _aanswer(self, plan: Plan, call: Call) -> object:
-        if not self.is_async:
-            return self.fn(*call.args, **call.kwargs)
-        now, seconds = plan.owner._now(), float("inf") if plan.timeout is None else plan.timeout.seconds
-        answer: object = None
-        with AsyncLimit(plan.owner.name, limit=now + seconds, now=now, exact=False):
-            answer = await self.fn(*call.args, **call.kwargs)
-        return answer  # noqa: RET504 - a `with` that may swallow must not hold the only return
+        context, answer = _context(plan, call), None
+        limit = inf if context.deadline is None else context.deadline
+        token = current.set(context)
+        try:
+            with AsyncLimit(plan.owner.name, limit=limit, now=plan.owner._now(), exact=False):
+                answer = self.fn(*call.args, **call.kwargs)
+                if hasattr(answer, "__await__"):
+                    answer = await answer
+        except Exception:
+            return None
+        finally:
+            current.reset(token)
+        return answer
 
     def _known(self, plan: Plan, call: Call, outcome: Unknown, answer: object, number: int) -> Outcome[Any] | None:
         said = _ANSWERS.get(type(answer), "failed")
         owner = plan.owner
         owner._publish(InquiryAnswered(name=owner.name, ask=number, answer=said, reference=call.context.reference))
+        known: Outcome[Any] | None = None
         if isinstance(answer, Found):
-            plan.ends.resolved += 1
-            value: Any = answer.value
-            verdict = None if value.__class__ in plan.plain else plan.classifier.value(value)
-            if verdict is None:
-                return Ok(value)
-            return Declined(None, value=value, name=owner.name) if not verdict.counts_against_provider else None
-        if isinstance(answer, NotFound) and number == len(self.schedule):
-            plan.ends.resolved += 1
-            return Failed(_cause(outcome), name=owner.name)
-        return None
+            known = _found(plan, answer.value)
+        elif isinstance(answer, NotFound) and number == len(self.schedule):
+            known = _never_applied(owner.name, outcome)
+        plan.ends.resolved += known is not None
+        return known
 
 
-def _cause(outcome: Unknown) -> Exception:
+def _found(plan: Plan, value: Any) -> Outcome[Any] | None:
+    """Judge what the provider has. An answer that is itself transient or tells nothing is no news of the call."""
+    verdict = None if value.__class__ in plan.plain else plan.classifier.value(value)
+    if verdict is None:
+        return Ok(value)
+    return Declined(None, value=value, name=plan.owner.name) if verdict.classification is NON_RETRYABLE else None
+
+
+def _never_applied(name: str, outcome: Unknown) -> Failed[Any]:
+    """Return the end of a call that the provider has never seen: the caller's own error, or the answer that told nothing."""
     error = outcome.error
-    cause = error.__cause__ if isinstance(error, UnknownOutcomeError) else None
-    return cause if isinstance(cause, Exception) else error
+    cause = error.__cause__
+    if isinstance(cause, Exception):
+        return Failed(cause, name=name)
+    return Failed(None, value=getattr(error, "value", None), name=name)
 
 
 def _in_time(plan: Plan, wait: float) -> bool:
@@ -109,24 +134,35 @@ def _in_time(plan: Plan, wait: float) -> bool:
 
 
 def _context(plan: Plan, call: Call) -> CallContext:
-    """An inquiry has its own time: the call's deadline is past already."""
+    """An inquiry has its own time, as long as an attempt may take: the call's deadline may be past already."""
     outer, own = current.get(), call.context
-    seconds = float("inf") if plan.timeout is None else plan.timeout.seconds
+    seconds = plan.deadline if plan.timeout is None else min(plan.timeout.seconds, plan.deadline)
     deadline = plan.owner._now() + seconds
     if outer is not None and outer.deadline is not None:
         deadline = min(deadline, outer.deadline)
-    context = CallContext(None if deadline == float("inf") else deadline, own.clock)
+    context = CallContext(None if deadline == inf else deadline, own.clock)
     context.inherit(own)
     context.key = own.key
     return context
 
 
-def _unanswered(plan: Plan, call: Call, outcome: Unknown) -> Unknown:
+def _attempts(outcome: Unknown) -> int:
     error = outcome.error
-    attempts = error.attempts if isinstance(error, UnknownOutcomeError) else 1
-    name = type(_cause(outcome)).__name__
-    plan.owner._publish(OutcomeUnknown(name=plan.owner.name, attempts=attempts, error_type=name, reference=call.context.reference))
+    return error.attempts if isinstance(error, UnknownOutcomeError) else 1
+
+
+def _unanswered(plan: Plan, call: Call, outcome: Unknown) -> Unknown:
+    error, owner = outcome.error, plan.owner
+    last = type(error.__cause__ or getattr(error, "value", None)).__name__
+    owner._publish(OutcomeUnknown(name=owner.name, attempts=_attempts(outcome), error_type=last, reference=call.context.reference))
     return outcome
+
+
+def _abandoned(plan: Plan, call: Call, outcome: Unknown) -> None:
+    """Tell that somebody outside ended the asking: the call stays unknown, and nobody else will say so (law 4)."""
+    owner = plan.owner
+    ran = owner._now() - call.attempt_started
+    owner._publish(CallAbandoned(name=owner.name, attempt=_attempts(outcome), ran=ran, reference=call.context.reference))
 
 
 def checked_schedule(schedule: Any) -> tuple[float, ...]:

@@ -20,7 +20,7 @@ from finresilience.context import CallContext, current
 from finresilience.cores.window import BlindWindow
 from finresilience.errors import ExpiredError
 from finresilience.policies.call import Call, exhaustions
-from finresilience.policies.limits import AsyncioKit, trio_scope
+from finresilience.policies.limits import LEAST, MOST, RATE, AsyncioKit, TrioKit
 from finresilience.policies.shells import ago_on, arun, go_on, run, settled
 
 if TYPE_CHECKING:
@@ -255,56 +255,86 @@ def _full(plan: Plan, fn: Fn, core: Any) -> Fn:
     return guarded
 
 
-def _afull(plan: Plan, fn: Fn, core: Any) -> Fn:  # noqa: C901, PLR0915 - one lane, read from top to bottom
+def _afull(plan: Plan, fn: Fn, core: Any) -> Fn:
     owner, plain, given_up, slow_after, ends = plan.owner, plan.plain, exhaustions, plan.slow_after, plan.ends
     seconds, exact = (inf, False) if plan.timeout is None else (plan.timeout.seconds, plan.timeout.exact)
     span = min(seconds, plan.deadline)
-    simple = plan.simple and span < inf
+    wheeled = plan.simple and not exact and LEAST <= span <= MOST
     asyncio: AsyncioKit | None = None
+    elsewhere = _elsewhere(plan, fn)
 
     async def guarded(*args: Any, **kwargs: Any) -> Any:
         nonlocal asyncio
         window, started = core.window, owner._now()
-        if simple and current.get() is None:
-            limit = started + span
-            context = CallContext(limit, owner._clock)
-        else:
-            context = plan.context(started, args, kwargs)
-            limit = _narrowed(context, started + seconds)
-        if window is None or limit <= started:
-            return settled(await ago_on(plan, Call(plan, fn, args, kwargs, started, context=context)))
         if asyncio is None:
             asyncio = AsyncioKit()
         loop = asyncio.running_loop()
         task = None if loop is None else asyncio.current_task(loop)
-        if loop is None or task is None or limit == inf:
-            return await elsewhere(window, started, context, limit, args, kwargs)
-        wheel = asyncio.wheel_of(loop)
-        alarm = wheel.arm(limit, started, task, exact=exact)
-        tried, token = given_up.number, current.set(context)
+        if window is None or task is None:
+            return await elsewhere(window, started, args, kwargs)
+        alarm = asyncio.alarm()
+        if wheeled and current.get() is None:
+            alarm.deadline = limit = started + span
+            alarm.clock = owner._clock
+        else:
+            limit = _narrowed(plan.context(started, args, kwargs, alarm), started + seconds)
+            if limit <= started:
+                return settled(await ago_on(plan, Call(plan, fn, args, kwargs, started, context=alarm)))
+        wheel = asyncio.here.wheel
+        if wheel is None or wheel.loop() is not loop:
+            wheel = asyncio.wheel_of(loop)
+        if wheeled and limit - started >= LEAST:  # as `wheel.arm` does, without the call
+            tick = int(limit * RATE) + 1
+            slot = wheel.slots.get(tick)
+            if slot is None:
+                slot = wheel.open(tick, started)
+            alarm.task, alarm.slot, alarm.cancelling = task, slot, task.cancelling()
+            slot[alarm] = None
+        elif limit < inf:
+            wheel.arm(alarm, task, when=limit, now=started, exact=exact)
+        tried, token = given_up.number, current.set(alarm)
         try:
             value = await fn(*args, **kwargs)
         except BaseException as error:
             current.reset(token)
             if wheel.disarm(alarm, error):
                 error = ExpiredError(owner.name, limit - started)
-            call = _first(plan, fn, args, kwargs, error, window, tried, started, context, limit)
+            call = _first(plan, fn, args, kwargs, error, window, tried, started, alarm, limit)
         else:
             current.reset(token)
-            wheel.disarm(alarm, None)
+            late, slot = alarm.rung, alarm.slot
+            if slot is None or late:
+                wheel.disarm(alarm, None)
+            else:  # the same, without the call
+                slot.pop(alarm, None)
+                alarm.task = None
             now = owner._now()
-            if value.__class__ in plain and now < window.edge and not alarm.rung and now - started <= slow_after:
+            if value.__class__ in plain and now < window.edge and not late and now - started <= slow_after:
                 window.ok += 1
                 ends.ok += 1
                 return value
-            call = _looked(plan, fn, args, kwargs, value, window, tried, started, context, limit, late=alarm.rung)
+            call = _looked(plan, fn, args, kwargs, value, window, tried, started, alarm, limit, late=late)
         return settled(await ago_on(plan, call))
 
-    async def elsewhere(
-        window: Permit, started: float, context: CallContext, limit: float, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
+    return guarded
+
+
+def _elsewhere(plan: Plan, fn: Fn) -> Fn:
+    """Return the lane for trio, where its own scopes hold the limit, and for whatever else is not a task of asyncio."""
+    owner, plain, given_up, slow_after, ends = plan.owner, plan.plain, exhaustions, plan.slow_after, plan.ends
+    seconds = inf if plan.timeout is None else plan.timeout.seconds
+    trio: TrioKit | None = None
+
+    async def guarded(window: Permit | None, started: float, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        nonlocal trio
+        context = plan.context(started, args, kwargs)
+        limit = _narrowed(context, started + seconds)
+        if window is None or limit <= started:
+            return settled(await ago_on(plan, Call(plan, fn, args, kwargs, started, context=context)))
+        if trio is None and "trio" in sys.modules:
+            trio = TrioKit()
+        scope = None if trio is None or limit == inf else trio.scope(deadline=trio.time() + limit - started)
         value: Any = None
-        scope = trio_scope(limit - started) if limit < inf and "trio" in sys.modules else None
         tried, token = given_up.number, current.set(context)
         try:
             if scope is None:
@@ -319,7 +349,11 @@ def _afull(plan: Plan, fn: Fn, core: Any) -> Fn:  # noqa: C901, PLR0915 - one la
             call = _first(plan, fn, args, kwargs, error, window, tried, started, context, limit)
         else:
             current.reset(token)
-            late = scope is not None and scope.cancel_called
+            late, now = scope is not None and scope.cancel_called, owner._now()
+            if value.__class__ in plain and now < window.edge and not late and now - started <= slow_after:
+                window.ok += 1
+                ends.ok += 1
+                return value
             call = _looked(plan, fn, args, kwargs, value, window, tried, started, context, limit, late=late)
         return settled(await ago_on(plan, call))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from math import inf
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 from finresilience.errors import ExpiredError
 
@@ -17,20 +17,42 @@ if TYPE_CHECKING:
     from finresilience.policies.wheel import Alarm, Wheel
 
 
+# What the wheel holds: fixed here, since a lane must know before asyncio is loaded.
+RATE: Final = 100.0  # ticks a second
+LEAST: Final = 0.1  # seconds; shorter waits get a timer of their own: a tick would be too coarse
+MOST: Final = 60.0  # longer ones too: their slots would pile up
+
+
 @final
 class AsyncioKit:
     """What a lane needs of asyncio, loaded at the first async call rather than at import."""
 
-    __slots__ = ("current_task", "running_loop", "wheel_of")
+    __slots__ = ("alarm", "current_task", "here", "running_loop", "wheel_of")
 
     def __init__(self) -> None:
         import asyncio
 
-        from finresilience.policies.wheel import wheel_of
+        from finresilience.policies.wheel import Alarm, here, wheel_of
 
         self.running_loop = asyncio._get_running_loop
-        self.current_task = asyncio.current_task
+        # Before 3.12 this is a Python function round a dict, and its default argument looks for the loop that we have already.
+        self.current_task = asyncio.tasks._current_tasks.get if sys.version_info < (3, 12) else asyncio.current_task
         self.wheel_of = wheel_of
+        self.here = here
+        self.alarm = Alarm
+
+
+@final
+class TrioKit:
+    """What a lane needs of trio."""
+
+    __slots__ = ("scope", "time")
+
+    def __init__(self) -> None:
+        import trio
+
+        self.scope = trio.CancelScope
+        self.time = trio.current_time
 
 
 def asyncio_task() -> Task[Any] | None:
@@ -69,10 +91,11 @@ class AsyncLimit:
             self._scope = trio_scope(self._limit - self._now)
             self._scope.__enter__()
         else:
-            from finresilience.policies.wheel import wheel_of
+            from finresilience.policies.wheel import Alarm, wheel_of
 
             self._wheel: Wheel = wheel_of(task.get_loop())
-            self._alarm = self._wheel.arm(self._limit, self._now, task, exact=self._exact)
+            self._alarm = Alarm()
+            self._wheel.arm(self._alarm, task, when=self._limit, now=self._now, exact=self._exact)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /) -> bool:

@@ -120,15 +120,24 @@ class Plan:
             and self.effect is not Effect.IDEMPOTENT
         )
 
-    def context(self, now: float, args: tuple[Any, ...], kwargs: dict[str, Any]) -> CallContext:
+    def context(self, now: float, args: tuple[Any, ...], kwargs: dict[str, Any], inner: CallContext | None = None) -> CallContext:
         """Return what the code inside a call of these arguments shall know; its deadline is the whole call's.
+
+        Args:
+            now: the monotonic time.
+            args: the call's arguments.
+            kwargs: its keyword arguments.
+            inner: a new context to write into, where a lane needs one of its own kind.
 
         Raises:
             MissingKeyError: if the call is IDEMPOTENT and no key can be found; nothing was sent.
             ConfigurationError: if `key` or `reference` gave something unusable.
         """
         outer = current.get()
-        inner = CallContext(now + self.deadline, self.owner._clock)
+        if inner is None:
+            inner = CallContext(now + self.deadline, self.owner._clock)
+        else:
+            inner.deadline, inner.clock = now + self.deadline, self.owner._clock
         if outer is not None:
             inner.inherit(outer)
             if outer.deadline is not None and outer.deadline < now + self.deadline:

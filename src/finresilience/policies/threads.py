@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from contextvars import copy_context
-from threading import Event as Signal, Lock, Thread
+from threading import TIMEOUT_MAX, Event as Signal, Lock, Thread
 from typing import TYPE_CHECKING, Any, final
 
+from finresilience.context import current_reference
 from finresilience.errors import ExpiredError, ThreadLimitError
 from finresilience.events import LateResult
 
@@ -26,6 +27,12 @@ class _Errand:
         self.given_up = False
         self.answer: Any = None
         self.error: BaseException | None = None
+
+    def give_up(self) -> bool:
+        """Stop waiting, unless it is done; return whether it was not. Whoever gives up is told of the result by an event."""
+        with self.lock:
+            self.given_up = not self.done.is_set()
+        return self.given_up
 
 
 @final
@@ -64,11 +71,13 @@ class Threads:
             raise ThreadLimitError(owner.name, self.limit) from failure
         seconds = call.limit - call.attempt_started
         wait = getattr(owner._clock, "wait_for", None)
-        if not (errand.done.wait(seconds) if wait is None else wait(errand.done, seconds)):
-            with errand.lock:
-                errand.given_up = not errand.done.is_set()
-            if errand.given_up:
-                raise ExpiredError(owner.name, seconds, left_running=True)
+        try:
+            done = errand.done.wait(min(seconds, TIMEOUT_MAX)) if wait is None else wait(errand.done, seconds)
+        except BaseException:
+            errand.give_up()
+            raise
+        if not done and errand.give_up():
+            raise ExpiredError(owner.name, seconds, left_running=True)
         if errand.error is None:
             return errand.answer
         error, errand.error = errand.error, None
@@ -78,8 +87,6 @@ class Threads:
             del error
 
     def _work(self, owner: Policy, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any], errand: _Errand) -> None:
-        from finresilience.context import current_reference
-
         try:
             errand.answer = fn(*args, **kwargs)
         except BaseException as error:

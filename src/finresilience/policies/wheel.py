@@ -15,38 +15,42 @@ from threading import local
 from typing import Any, Final, final
 from weakref import ref
 
-TICK: Final = 0.01
-LEAST: Final = 0.1  # shorter waits get a timer of their own: a tick would be too coarse
-MOST: Final = 60.0  # longer ones too: their slots would pile up
+from finresilience.context import CallContext
+from finresilience.policies.limits import LEAST, MOST, RATE
+
+TICK: Final = 1 / RATE
 MARGIN: Final = 1e-6  # a loop may call a timer one clock resolution early; an alarm never rings early
 PATIENCE: Final = 3  # loop turns that a result on its way is waited for
 
 
 @final
-class Alarm:
-    """One deadline of one task."""
+class Alarm(CallContext):
+    """One deadline of one task; in the fast lane the same object is the context of the attempt, since making two costs more.
 
-    __slots__ = ("cancelling", "handle", "rung", "slot", "task", "turns")
+    Whoever makes one sets `task` and `cancelling`. `handle` belongs to alarms with a timer of their own, `slot` to all others.
+    """
 
-    handle: TimerHandle  # of an alarm with a timer of its own
-    turns: int  # how often it waited its turn, once its time has come
+    # Class attributes are the defaults, so that making one costs nothing but what is set.
+    deadline: float | None = None
+    task: Task[Any] | None = None
+    slot: dict[Alarm, None] | None = None
+    handle: TimerHandle
+    cancelling: int
+    turns: int = 0  # how often it waited its turn, once its time has come
+    rung: bool = False
 
-    def __init__(self, task: Task[Any], slot: dict[Alarm, None] | None) -> None:
-        self.task: Task[Any] | None = task
-        self.slot: dict[Alarm, None] | None = slot
-        self.cancelling: int = task.cancelling()
-        self.rung: bool = False
+    __init__ = object.__init__
 
 
 @final
 class Wheel:
     """All deadlines of one loop, on the monotonic time of one clock. Used in the loop's own thread only, so it needs no lock."""
 
-    __slots__ = ("_armed", "_loop", "_offset", "_ringing", "_slots", "_ticks", "_timer")
+    __slots__ = ("_armed", "_offset", "_ringing", "_ticks", "_timer", "loop", "slots")
 
     def __init__(self, loop: AbstractEventLoop) -> None:
-        self._loop = ref(loop)
-        self._slots: dict[int, dict[Alarm, None]] = {}
+        self.loop: ref[AbstractEventLoop] = ref(loop)
+        self.slots: dict[int, dict[Alarm, None]] = {}
         self._ticks: list[int] = []  # a heap of the slots' numbers
         self._timer: TimerHandle | None = None
         self._armed = 0
@@ -58,24 +62,17 @@ class Wheel:
         """Return whether no timer is set."""
         return self._timer is None
 
-    def of(self, loop: AbstractEventLoop) -> bool:
-        """Return whether this is the wheel of `loop`."""
-        return self._loop() is loop
-
-    def arm(self, when: float, now: float, task: Task[Any], *, exact: bool = False) -> Alarm:
-        """Return an alarm that will cancel `task` once the monotonic time is `when`, unless it is disarmed."""
+    def arm(self, alarm: Alarm, task: Task[Any], *, when: float, now: float, exact: bool = False) -> None:
+        """Let `alarm` cancel `task` once the monotonic time is `when`, unless it is disarmed."""
+        alarm.task = task
+        alarm.cancelling = task.cancelling()
         left = when - now
         if exact or not LEAST <= left <= MOST:
-            alarm = Alarm(task, None)
             alarm.handle = self._live().call_later(max(left, 0.0), self._soon, alarm)
-            return alarm
-        tick = int(when / TICK) + 1
-        slot = self._slots.get(tick)
-        if slot is None:
-            slot = self._open(tick, now)
-        alarm = Alarm(task, slot)
+            return
+        tick = int(when * RATE) + 1
+        slot = alarm.slot = self.slots.get(tick) or self.open(tick, now)
         slot[alarm] = None
-        return alarm
 
     def disarm(self, alarm: Alarm, error: BaseException | None) -> bool:
         """End an alarm, and return whether `error` is its doing: our own expiry, told apart from an outer cancellation."""
@@ -83,7 +80,7 @@ class Wheel:
         alarm.task = None
         if slot is not None:
             slot.pop(alarm, None)
-        else:
+        elif task is not None:
             alarm.handle.cancel()
         if not alarm.rung or task is None:
             return False
@@ -92,13 +89,17 @@ class Wheel:
         return task.uncancel() <= alarm.cancelling and isinstance(error, CancelledError)
 
     def _live(self) -> AbstractEventLoop:
-        loop = self._loop()
+        loop = self.loop()
         assert loop is not None  # noqa: S101 - only ever called from inside the running loop
         return loop
 
-    def _open(self, tick: int, now: float) -> dict[Alarm, None]:
+    def open(self, tick: int, now: float) -> dict[Alarm, None]:
+        """Return the slot for the alarms of one tick, and set the timer if it is the earliest."""
+        known = self.slots.get(tick)
+        if known is not None:
+            return known
         slot: dict[Alarm, None] = {}
-        self._slots[tick] = slot
+        self.slots[tick] = slot
         heappush(self._ticks, tick)
         if self._timer is None or tick < self._armed:
             self._offset = self._live().time() - now
@@ -114,11 +115,11 @@ class Wheel:
     def _turn(self, tick: int) -> None:
         """Ring the slot whose time has come, and set the timer for the next one that is not empty."""
         self._timer = None
-        for alarm in reversed(self._slots[tick]):  # the latest armed is the innermost
+        for alarm in reversed(self.slots[tick]):  # the latest armed is the innermost
             self._soon(alarm)
-        self._slots[tick].clear()
-        while self._ticks and not self._slots[self._ticks[0]]:
-            del self._slots[heappop(self._ticks)]
+        self.slots[tick].clear()
+        while self._ticks and not self.slots[self._ticks[0]]:
+            del self.slots[heappop(self._ticks)]
         if self._ticks:
             self._set(self._ticks[0])
 
@@ -143,12 +144,16 @@ class Wheel:
             task.cancel()
 
 
-_here = local()
+class _Here(local):
+    wheel: Wheel | None = None
+
+
+here: Final = _Here()  # in each thread, the wheel of its last loop
 
 
 def wheel_of(loop: AbstractEventLoop) -> Wheel:
     """Return the wheel of the loop that runs in this thread."""
-    wheel: Wheel | None = getattr(_here, "wheel", None)
-    if wheel is None or not wheel.of(loop):
-        wheel = _here.wheel = Wheel(loop)
+    wheel = here.wheel
+    if wheel is None or wheel.loop() is not loop:
+        wheel = here.wheel = Wheel(loop)
     return wheel

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from gc import get_referents
 from pathlib import Path
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any, Final
 
 from finresilience.testing.errors import DeadlockError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
+    from types import FrameType
 
 _MACHINERY: Final = ("asyncio", "anyio", "trio", "types")
+_AWAITING: Final = (AsyncGeneratorType, CoroutineType, GeneratorType)
 _SHOWN: Final = 5
 
 
@@ -26,15 +30,29 @@ def deadlock(coroutines: Iterable[tuple[str, Any]], *, why: str, patience: float
     )
 
 
+def frames(coroutine: Any) -> Iterator[FrameType]:
+    """Return the frames of `coroutine` and of all that it awaits, outermost first."""
+    while coroutine is not None:
+        frame: FrameType | None = _one_of(coroutine, "cr_frame", "ag_frame", "gi_frame")
+        if frame is not None:
+            yield frame
+        inner = _one_of(coroutine, "cr_await", "ag_await", "gi_yieldfrom")
+        if frame is None and inner is None:  # the steps of an async generator, and wrappers, show what they drive to the collector only
+            inner = next((thing for thing in get_referents(coroutine) if isinstance(thing, _AWAITING)), None)
+        coroutine = inner
+
+
+def _one_of(thing: Any, *names: str) -> Any:
+    return next((value for name in names if (value := getattr(thing, name, None)) is not None), None)
+
+
 def _where(coroutine: Any) -> str:
     told = "?"
-    while coroutine is not None:
-        frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "gi_frame", None)
-        if frame is not None and (told == "?" or not _is_machinery(frame)):
+    for frame in frames(coroutine):
+        if told == "?" or not _is_machinery(frame):
             told = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno} ({frame.f_code.co_name})"
-        coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "gi_yieldfrom", None)
     return told
 
 
-def _is_machinery(frame: Any) -> bool:
+def _is_machinery(frame: FrameType) -> bool:
     return str(frame.f_globals.get("__name__", "")).partition(".")[0] in _MACHINERY

@@ -1,7 +1,8 @@
 """How does trio live in virtual time? By its own `MockClock`, which calls us when all tasks are blocked.
 
-Three private names are used, pinned by a test: `MockClock._autojump` is replaced on our instance, so that a jump asks for
-holds and a deadlock is seen; `_run._r` and `_run._ALLOW_DETERMINISTIC_SCHEDULING` let a seed order the tasks.
+Private names are used, each pinned by a test. `MockClock._autojump` is replaced on our instance, so that a jump asks for holds
+and a deadlock is seen; `_virtual_base` and the runner's `deadlines` make a jump land on its timer to the last bit; `_run._r` and
+`_run._ALLOW_DETERMINISTIC_SCHEDULING` let a seed order the tasks; `Task._cancel_status` leads to the shields around a deadlock.
 """
 
 from __future__ import annotations
@@ -14,24 +15,26 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, final
 
 import anyio
 import trio
+from outcome import Error
 from trio.testing import MockClock, active_thread_count
 
-from finresilience.testing.deadlock import deadlock
+from finresilience.testing.deadlock import deadlock, frames
+from finresilience.testing.errors import DeadlockError
 from finresilience.testing.stories import name_of
 from finresilience.testing.virtual import running
 from finresilience.testing.workers import held_workers
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Generator, Iterator
+    from collections.abc import Awaitable, Callable, Generator
 
     from finresilience.testing.chance import Chance
-    from finresilience.testing.errors import DeadlockError
 from finresilience.testing.virtual import VirtualClock
 
 T = TypeVar("T")
 
 trio_run: Final[Any] = import_module("trio._core._run")
 _SOCKETS: Final = ("tasks_waiting_read", "tasks_waiting_write", "tasks_waiting")  # epoll and Windows; kqueue
+_ROUNDS: Final = 10  # how often a dead run is helped to unwind
 
 
 def run(main: Callable[[], Awaitable[T]], *, clock: VirtualClock, chance: Chance, patience: float) -> T:
@@ -54,6 +57,7 @@ class TrioDriver(trio.abc.Instrument):
         self.mock: MockClock = MockClock(autojump_threshold=0)
         self.mock.jump(clock.monotonic())
         vars(self.mock)["_autojump"] = self._idle
+        self._rounds = 0
         self.dead: DeadlockError | None = None
         self._clock = clock
         self._patience = patience
@@ -73,6 +77,7 @@ class TrioDriver(trio.abc.Instrument):
             with self._scope:
                 result.append(await function())
         finally:
+            self._main = None
             if self.dead is not None:
                 raise self.dead
         return result[0]
@@ -81,8 +86,7 @@ class TrioDriver(trio.abc.Instrument):
         return self.mock.current_time()
 
     def jump_to(self, when: float) -> None:
-        while (left := when - self.mock.current_time()) > 0:  # a second time where the float sum fell short
-            self.mock.jump(left)
+        self.mock._virtual_base = when  # `jump` takes a difference, which is not exact
 
     def wake(self) -> None:
         if self._token is not None:
@@ -100,10 +104,10 @@ class TrioDriver(trio.abc.Instrument):
         if out > 0:
             self._wait(f"{out} held pieces of work brought no news")
             return
-        statistics = trio.lowlevel.current_statistics()
-        if self._clock.jump(self.now() + statistics.seconds_to_next_deadline):
+        if self._clock.jump(trio_run.GLOBAL_RUN_CONTEXT.runner.deadlines.next_deadline()):
             return
-        sockets = sum(getattr(statistics.io_statistics, name, 0) for name in _SOCKETS)
+        io = trio.lowlevel.current_statistics().io_statistics
+        sockets = sum(getattr(io, name, 0) for name in _SOCKETS)
         if sockets > 1:  # one beside the loop's own
             self._wait("no socket brought any news")
         else:
@@ -125,10 +129,21 @@ class TrioDriver(trio.abc.Instrument):
             trio.lowlevel.remove_instrument(self)
 
     def _give_up(self, why: str) -> None:
-        if self.dead is not None:  # cancelled once, and still waiting behind a shield: nothing is left but to break the loop
+        """Cancel the run; if it stands still again, break its shields, then its waits, for an error in the loop itself leaves ruins."""
+        tasks = _tasks(self._main)
+        if self.dead is None:
+            named = ((self._name if task is self._main else task.name, task.coro) for task in tasks)
+            self.dead = deadlock(named, why=why, patience=self._patience)
+            self._scope.cancel()
+            return
+        self._rounds += 1
+        if self._rounds > _ROUNDS:
             raise self.dead
-        self.dead = deadlock(_tasks(self._main, self._name), why=why, patience=self._patience)
-        self._scope.cancel()
+        if sum(map(_unshield, tasks)) == 0:
+            for task in tasks:
+                if not any(nursery.child_tasks for nursery in task.child_nurseries):  # a parent goes on when its children end
+                    _abandon_thread(task)
+                    trio.lowlevel.reschedule(task, Error(DeadlockError(str(self.dead))))
 
 
 @final
@@ -167,12 +182,30 @@ def _ordered_by(chance: Chance) -> Generator[None]:
                 trio_run._r, trio_run._ALLOW_DETERMINISTIC_SCHEDULING = _originals.pop()
 
 
-def _tasks(main: trio.lowlevel.Task | None, name: str) -> Iterator[tuple[str, Any]]:
-    left = [] if main is None else [main]
-    while left:
-        task = left.pop()
-        yield name if task is main else task.name, task.coro
-        left += [child for nursery in task.child_nurseries for child in nursery.child_tasks]
+def _tasks(main: trio.lowlevel.Task | None) -> list[trio.lowlevel.Task]:
+    found = [] if main is None else [main]
+    for task in found:  # which grows meanwhile
+        found += [child for nursery in task.child_nurseries for child in nursery.child_tasks]
+    return found
+
+
+def _unshield(task: Any) -> int:
+    """Lift all shields around `task`, and return how many there were."""
+    status, lifted = task._cancel_status, 0
+    while status is not None:
+        if status._scope.shield:
+            status._scope.shield = False
+            lifted += 1
+        status = status._parent
+    return lifted
+
+
+def _abandon_thread(task: trio.lowlevel.Task) -> None:
+    """If `task` waits for a thread, let its result find nobody, as trio does for a thread that may be abandoned."""
+    for frame in frames(task.coro):
+        register = frame.f_locals.get("task_register")
+        if register:
+            register[0] = None
 
 
 def _nothing() -> None:
