@@ -3,7 +3,7 @@
     FinresilienceError
     ├── ConfigurationError (ValueError)      the set-up is wrong: told at construction, before any money moves
     │   └── DecorationError (TypeError)      this function cannot be guarded this way
-    ├── MissingKeyError                      an IDEMPOTENT call came without a key: nothing was sent
+    ├── MissingKeyError (TypeError)          an IDEMPOTENT call came without a key: nothing was sent
     ├── RefusedError                         our own refusal: surely not sent, nobody's failure
     │   ├── CircuitOpenError
     │   ├── DeadlineExceededError

@@ -258,40 +258,36 @@ def _full(plan: Plan, fn: Fn, core: Any) -> Fn:
 def _afull(plan: Plan, fn: Fn, core: Any) -> Fn:
     owner, plain, given_up, slow_after, ends = plan.owner, plan.plain, exhaustions, plan.slow_after, plan.ends
     seconds, exact = (inf, False) if plan.timeout is None else (plan.timeout.seconds, plan.timeout.exact)
-    span = min(seconds, plan.deadline)
+    span, alone = min(seconds, plan.deadline), plan.breaker is None
     wheeled = plan.simple and not exact and LEAST <= span <= MOST
-    asyncio: AsyncioKit | None = None
+    kit: AsyncioKit | None = None
     elsewhere = _elsewhere(plan, fn)
 
     async def guarded(*args: Any, **kwargs: Any) -> Any:
-        nonlocal asyncio
+        nonlocal kit
         window, started = core.window, owner._now()
-        if asyncio is None:
-            asyncio = AsyncioKit()
-        loop = asyncio.running_loop()
-        task = None if loop is None else asyncio.current_task(loop)
+        if kit is None:
+            kit = AsyncioKit()
+        loop = kit.running_loop()
+        task = None if loop is None else kit.current_task(loop)
         if window is None or task is None:
             return await elsewhere(window, started, args, kwargs)
-        alarm = asyncio.alarm()
-        if wheeled and current.get() is None:
+        alarm = kit.alarm()
+        try:
+            wheel = loop._finresilience_wheel
+        except AttributeError:
+            wheel = kit.wheel_of(loop)
+        if wheeled and current.get() is None:  # as `wheel.arm` does, without the call
             alarm.deadline = limit = started + span
             alarm.clock = owner._clock
+            slot = wheel.near if wheel.near_from <= limit < wheel.near_to else wheel.slot(limit, started)
+            alarm.task, alarm.slot, alarm.cancelling = task, slot, task.cancelling()
+            slot[alarm] = None
         else:
             limit = _narrowed(plan.context(started, args, kwargs, alarm), started + seconds)
             if limit <= started:
                 return settled(await ago_on(plan, Call(plan, fn, args, kwargs, started, context=alarm)))
-        wheel = asyncio.here.wheel
-        if wheel is None or wheel.loop() is not loop:
-            wheel = asyncio.wheel_of(loop)
-        if wheeled and limit - started >= LEAST:  # as `wheel.arm` does, without the call
-            tick = int(limit * RATE) + 1
-            slot = wheel.slots.get(tick)
-            if slot is None:
-                slot = wheel.open(tick, started)
-            alarm.task, alarm.slot, alarm.cancelling = task, slot, task.cancelling()
-            slot[alarm] = None
-        elif limit < inf:
-            wheel.arm(alarm, task, when=limit, now=started, exact=exact)
+            slot = wheel.arm(alarm, task, when=limit, now=started, exact=exact)
         tried, token = given_up.number, current.set(alarm)
         try:
             value = await fn(*args, **kwargs)
@@ -302,14 +298,13 @@ def _afull(plan: Plan, fn: Fn, core: Any) -> Fn:
             call = _first(plan, fn, args, kwargs, error, window, tried, started, alarm, limit)
         else:
             current.reset(token)
-            late, slot = alarm.rung, alarm.slot
-            if slot is None or late:
+            try:
+                del slot[alarm]  # as `wheel.disarm` does; it is there unless its time has come
+                alarm.task, late = None, False
+            except KeyError:
                 wheel.disarm(alarm, None)
-            else:  # the same, without the call
-                slot.pop(alarm, None)
-                alarm.task = None
-            now = owner._now()
-            if value.__class__ in plain and now < window.edge and not late and now - started <= slow_after:
+                late = alarm.rung
+            if value.__class__ in plain and not late and (alone or ((now := owner._now()) < window.edge and now - started <= slow_after)):
                 window.ok += 1
                 ends.ok += 1
                 return value

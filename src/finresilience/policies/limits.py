@@ -27,18 +27,17 @@ MOST: Final = 60.0  # longer ones too: their slots would pile up
 class AsyncioKit:
     """What a lane needs of asyncio, loaded at the first async call rather than at import."""
 
-    __slots__ = ("alarm", "current_task", "here", "running_loop", "wheel_of")
+    __slots__ = ("alarm", "current_task", "running_loop", "wheel_of")
 
     def __init__(self) -> None:
         import asyncio
 
-        from finresilience.policies.wheel import Alarm, here, wheel_of
+        from finresilience.policies.wheel import Alarm, wheel_of
 
         self.running_loop = asyncio._get_running_loop
         # Before 3.12 this is a Python function round a dict, and its default argument looks for the loop that we have already.
         self.current_task = asyncio.tasks._current_tasks.get if sys.version_info < (3, 12) else asyncio.current_task
         self.wheel_of = wheel_of
-        self.here = here
         self.alarm = Alarm
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from asyncio import AbstractEventLoop, CancelledError, Task, TimerHandle
 from heapq import heappop, heappush
-from threading import local
+from math import inf
 from typing import Any, Final, final
 from weakref import ref
 
@@ -46,11 +46,14 @@ class Alarm(CallContext):
 class Wheel:
     """All deadlines of one loop, on the monotonic time of one clock. Used in the loop's own thread only, so it needs no lock."""
 
-    __slots__ = ("_armed", "_offset", "_ringing", "_ticks", "_timer", "loop", "slots")
+    __slots__ = ("_armed", "_loop", "_offset", "_ringing", "_slots", "_ticks", "_timer", "near", "near_from", "near_to")
 
     def __init__(self, loop: AbstractEventLoop) -> None:
-        self.loop: ref[AbstractEventLoop] = ref(loop)
-        self.slots: dict[int, dict[Alarm, None]] = {}
+        self._loop = ref(loop)
+        self._slots: dict[int, dict[Alarm, None]] = {}
+        # The slot opened or found last, and the instants that belong to it: calls that follow each other share one.
+        self.near: dict[Alarm, None] = {}
+        self.near_from = self.near_to = inf
         self._ticks: list[int] = []  # a heap of the slots' numbers
         self._timer: TimerHandle | None = None
         self._armed = 0
@@ -62,17 +65,27 @@ class Wheel:
         """Return whether no timer is set."""
         return self._timer is None
 
-    def arm(self, alarm: Alarm, task: Task[Any], *, when: float, now: float, exact: bool = False) -> None:
-        """Let `alarm` cancel `task` once the monotonic time is `when`, unless it is disarmed."""
-        alarm.task = task
-        alarm.cancelling = task.cancelling()
+    def arm(self, alarm: Alarm, task: Task[Any], *, when: float, now: float, exact: bool = False) -> dict[Alarm, None]:
+        """Let `alarm` cancel `task` once the monotonic time is `when`, unless it is disarmed; return the slot it is in, if any."""
         left = when - now
+        if left == inf:
+            return {}
+        alarm.task, alarm.cancelling = task, task.cancelling()
         if exact or not LEAST <= left <= MOST:
             alarm.handle = self._live().call_later(max(left, 0.0), self._soon, alarm)
-            return
-        tick = int(when * RATE) + 1
-        slot = alarm.slot = self.slots.get(tick) or self.open(tick, now)
+            return {}
+        slot = alarm.slot = self.slot(when, now)
         slot[alarm] = None
+        return slot
+
+    def slot(self, when: float, now: float) -> dict[Alarm, None]:
+        """Return the slot of an instant. It stays the near one until another is asked for, or the timer has gone off."""
+        tick = int(when * RATE) + 1
+        slot = self._slots.get(tick)
+        if slot is None:
+            slot = self._open(tick, now)
+        self.near, self.near_from, self.near_to = slot, (tick - 1) * TICK, tick * TICK
+        return slot
 
     def disarm(self, alarm: Alarm, error: BaseException | None) -> bool:
         """End an alarm, and return whether `error` is its doing: our own expiry, told apart from an outer cancellation."""
@@ -89,17 +102,13 @@ class Wheel:
         return task.uncancel() <= alarm.cancelling and isinstance(error, CancelledError)
 
     def _live(self) -> AbstractEventLoop:
-        loop = self.loop()
+        loop = self._loop()
         assert loop is not None  # noqa: S101 - only ever called from inside the running loop
         return loop
 
-    def open(self, tick: int, now: float) -> dict[Alarm, None]:
-        """Return the slot for the alarms of one tick, and set the timer if it is the earliest."""
-        known = self.slots.get(tick)
-        if known is not None:
-            return known
+    def _open(self, tick: int, now: float) -> dict[Alarm, None]:
         slot: dict[Alarm, None] = {}
-        self.slots[tick] = slot
+        self._slots[tick] = slot
         heappush(self._ticks, tick)
         if self._timer is None or tick < self._armed:
             self._offset = self._live().time() - now
@@ -115,11 +124,12 @@ class Wheel:
     def _turn(self, tick: int) -> None:
         """Ring the slot whose time has come, and set the timer for the next one that is not empty."""
         self._timer = None
-        for alarm in reversed(self.slots[tick]):  # the latest armed is the innermost
+        self.near_from = inf  # the near slot may be among those that go
+        for alarm in reversed(self._slots[tick]):  # the latest armed is the innermost
             self._soon(alarm)
-        self.slots[tick].clear()
-        while self._ticks and not self.slots[self._ticks[0]]:
-            del self.slots[heappop(self._ticks)]
+        self._slots[tick].clear()
+        while self._ticks and not self._slots[self._ticks[0]]:
+            del self._slots[heappop(self._ticks)]
         if self._ticks:
             self._set(self._ticks[0])
 
@@ -144,16 +154,12 @@ class Wheel:
             task.cancel()
 
 
-class _Here(local):
-    wheel: Wheel | None = None
+_WHEEL: Final = "_finresilience_wheel"
 
 
-here: Final = _Here()  # in each thread, the wheel of its last loop
-
-
-def wheel_of(loop: AbstractEventLoop) -> Wheel:
-    """Return the wheel of the loop that runs in this thread."""
-    wheel = here.wheel
-    if wheel is None or wheel.loop() is not loop:
-        wheel = here.wheel = Wheel(loop)
+def wheel_of(loop: Any) -> Wheel:
+    """Return the wheel of a loop, made at first use. It lives on the loop itself: it dies with it, and is found at once."""
+    wheel: Wheel | None = getattr(loop, _WHEEL, None)
+    if wheel is None:
+        wheel = loop._finresilience_wheel = Wheel(loop)
     return wheel

@@ -30,7 +30,7 @@ class _Here(local):
     building = False  # this thread builds a scenario: the locks it makes are for the explorer
 
 
-here = _Here()
+here: Final[_Here] = _Here()
 
 
 @final
@@ -44,15 +44,15 @@ class Baton:
         for gate in self._gates:
             gate.acquire()
         self._most = most
-        self.moments = 0
-        self.time = 0.0
+        self.moments: int = 0
+        self.time: float = 0.0
         self._alive = set(range(threads))
         self._blocked: dict[int, CooperativeLock] = {}
         self._due: dict[int, float] = {}  # when a timed wait for a lock runs out, on this run's own time
         self._timed_out: set[int] = set()
         self.over: Any = real_lock()  # released once all threads ended or the run was abandoned
         self.over.acquire()
-        self.abandoned = False
+        self.abandoned: bool = False
         self.holder: int = -1
         self.trail: list[str] = []
         self.failure: BaseException | None = None

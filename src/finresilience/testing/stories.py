@@ -7,7 +7,7 @@ from functools import partial
 from hashlib import sha256
 from threading import local
 from types import CoroutineType, GeneratorType, coroutine
-from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, cast, final
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias, cast, final
 
 from finresilience.errors import ConfigurationError
 
@@ -50,7 +50,7 @@ class Tally:
     def __init__(self, *, distinct_by_construction: bool = False) -> None:
         self._digest = sha256()
         self._seen: set[bytes] | None = None if distinct_by_construction else set()
-        self.schedules = 0
+        self.schedules: int = 0
 
     def add(self, schedule: str) -> None:
         self.schedules += 1
@@ -67,7 +67,7 @@ class _Mode(local):
     by_hand = False  # whether this thread steps coroutines by hand, without an event loop
 
 
-mode = _Mode()
+mode: Final[_Mode] = _Mode()
 
 
 @coroutine
@@ -83,7 +83,7 @@ class Wait:
     __slots__ = ("ready",)
 
     def __init__(self, ready: Callable[[], bool]) -> None:
-        self.ready = ready
+        self.ready: Callable[[], bool] = ready
 
 
 async def turn() -> None:

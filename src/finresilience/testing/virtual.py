@@ -8,7 +8,7 @@ from heapq import heappop, heappush
 from inspect import isawaitable
 from math import inf, ulp
 from threading import Event, Lock, get_ident, local
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, TypeVar, TypeVarTuple, cast, final
+from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias, TypeVar, TypeVarTuple, cast, final
 
 from finresilience._checks import refuse, seconds_of
 from finresilience.clock import install
@@ -45,7 +45,7 @@ class _Thread(local):
     clock: VirtualClock | None = None  # set where this thread does work that the clock's loop waits for
 
 
-this_thread = _Thread()
+this_thread: Final[_Thread] = _Thread()
 
 
 @final
@@ -243,7 +243,7 @@ class _Running(local):  # set in the thread of a loop, while it runs
     chance: Chance | None = None
 
 
-running = _Running()
+running: Final[_Running] = _Running()
 
 
 def is_worker() -> bool:
