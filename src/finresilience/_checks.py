@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+import sys
 from math import inf, isfinite, isnan
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from finresilience.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from typing_extensions import TypeIs
 
 
 def refuse(name: str, value: object, wanted: str) -> NoReturn:
     """Raise the `ConfigurationError` that names the argument, what came and what would do."""
-    small = isinstance(value, float | timedelta) or (isinstance(value, int) and abs(value) < 10**15)
+    small = isinstance(value, float) or _is_span(value) or (isinstance(value, int) and abs(value) < 10**15)
     shown = repr(value) if small else f"a {type(value).__name__}"  # text may hold a secret, and a huge int cannot be printed
     message = f"{name}={shown} cannot work: give {wanted}"
     raise ConfigurationError(message)
+
+
+def _is_span(value: object) -> TypeIs[timedelta]:
+    """Return whether it is a timedelta. Whoever has one has loaded `datetime`; nobody else should pay for it at import."""
+    datetime = sys.modules.get("datetime")
+    return datetime is not None and isinstance(value, datetime.timedelta)
 
 
 def seconds_of(name: str, value: object, *, zero: bool = False, infinite: bool = False) -> float:
@@ -30,7 +41,7 @@ def seconds_of(name: str, value: object, *, zero: bool = False, infinite: bool =
         ConfigurationError: for anything else: NaN, negative, bool, text.
     """
     wanted = f"{'zero or more' if zero else 'more than zero'} seconds (a finite number or a timedelta)"
-    if isinstance(value, timedelta):
+    if _is_span(value):
         value = value.total_seconds()
     if isinstance(value, bool) or not isinstance(value, int | float):
         refuse(name, value, wanted)

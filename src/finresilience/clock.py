@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol, final
 from weakref import WeakSet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
 
 class Clock(Protocol):
@@ -44,6 +44,8 @@ class SystemClock:
 
     def utc(self) -> datetime:
         """Return the aware UTC time."""
+        from datetime import UTC, datetime
+
         return datetime.now(UTC)
 
     async def sleep(self, seconds: float, /) -> None:

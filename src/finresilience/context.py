@@ -36,7 +36,6 @@ class AttemptBudget:
         return self.left >= 0
 
 
-@final
 class CallContext:
     """What is true of the call that is running now. Internal: read it through the functions of this module."""
 
@@ -156,7 +155,7 @@ class _Scope:
         self._token: Token[CallContext | None] | None = None
 
     def _changed(self, context: CallContext) -> None:
-        raise NotImplementedError
+        """Change the context that is about to be entered."""
 
     def __enter__(self) -> None:
         if self._token is not None:

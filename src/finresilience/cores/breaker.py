@@ -42,6 +42,7 @@ class CircuitState(StrEnum):
     ISOLATED = "isolated"  # shut while anybody holds an isolation
 
 
+_NEVER: Final = -inf
 PASSING: Final = frozenset({CircuitState.CLOSED, CircuitState.DISABLED, CircuitState.METRICS_ONLY})
 
 
@@ -153,7 +154,7 @@ class BreakerCore:
         self.last_failure: str | None = None
         self.news: tuple[Change | Note, ...] = ()
         self.refused = 0
-        self.shut_until = -inf
+        self.shut_until = _NEVER
         self.state = CircuitState.CLOSED
         self.window: LiveWindow | None = settings.window.start(now)
 
@@ -207,7 +208,7 @@ class BreakerCore:
                     break
         if window is self.window:
             quiet = tally.streak == 0 and (tally.calls >= settings.minimum_calls or not (tally.failures or tally.slow))
-            window.edge = window.lane() if quiet else -inf
+            window.edge = window.lane() if quiet else _NEVER
 
     def _threshold(self, reason: str, now: float, hint: float | None) -> None:
         if self.state is CircuitState.CLOSED:
@@ -304,12 +305,12 @@ class BreakerCore:
     def _change(self, after: CircuitState, window: LiveWindow | None, reason: str, open_for: float | None = None) -> None:
         before, old = self.state, self.window
         if old is not None:  # whoever still holds it must leave the fast lane, and come to be counted as late
-            old.edge = -inf
+            old.edge = _NEVER
             self.ok, self.failed, self.slow = self.ok + old.ok, self.failed + old.failed, self.slow + old.slow
         self.window = window
         self.state = after
         self.generation += 1
-        self.shut_until = -inf
+        self.shut_until = _NEVER
         self._round = None
         if after is not before:
             self.news += (Change(before, after, self.generation, reason, open_for),)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from math import isnan
 from typing import TYPE_CHECKING, final
 
 from finresilience.outcome import Classification, Effect
@@ -76,8 +75,8 @@ class RetrySettings:
         if max(attempt, spent) >= self.attempts:
             return Stop.NESTED
         wait, carry = self.backoff.wait(attempt - 1, u, carry)
-        if verdict.retry_after is not None and not isnan(verdict.retry_after):
-            wait = min(max(verdict.retry_after, 0.0), self.max_retry_after)
+        if verdict.retry_after is not None:
+            wait = min(verdict.retry_after, self.max_retry_after)
             if verdict.retry_after >= left:
                 return Stop.DEADLINE
         if elapsed + wait >= self.max_elapsed:

@@ -10,12 +10,15 @@ from __future__ import annotations
 from array import array
 from collections import deque
 from math import inf
-from typing import TYPE_CHECKING, Protocol, final
+from typing import TYPE_CHECKING, Final, Protocol, final
 
 from finresilience._checks import positive_count, refuse, seconds_of
 
 if TYPE_CHECKING:
     from datetime import timedelta
+
+
+_32_BITS: Final = 0xFFFF_FFFF
 
 
 @final
@@ -78,17 +81,18 @@ class TimeWindow:
         ConfigurationError: if `seconds` is not finite or below a microsecond, or `buckets` not from 1 to 60.
     """
 
-    __slots__ = ("buckets", "seconds")
+    __slots__ = ("_width", "buckets", "seconds")
 
     def __init__(self, seconds: float | timedelta, *, buckets: int = 10) -> None:
         self.seconds: float = seconds_of("seconds", seconds)
         if self.seconds < 1e-6:
             refuse("seconds", seconds, "at least a microsecond")
         self.buckets: int = positive_count("buckets", buckets, most=60)
+        self._width = self.seconds / self.buckets
 
     def start(self, now: float) -> LiveWindow:
         """Return an empty live window that begins now."""
-        return LiveTimeWindow(now, width=self.seconds / self.buckets, size=self.buckets)
+        return LiveTimeWindow(now, width=self._width, size=self.buckets)
 
     def __repr__(self) -> str:
         """Show how it was made."""
@@ -122,7 +126,11 @@ class CountWindow:
 
 @final
 class LiveTimeWindow:
-    """A ring of marks: the three running totals as they were when each bucket began."""
+    """A ring of marks: the three running totals as they were when each bucket began.
+
+    A mark keeps 32 bits of each, in half the memory: what stands in the window is a difference, and right while a window
+    holds fewer than four billion calls.
+    """
 
     __slots__ = ("_index", "_marks", "_size", "_streak", "_width", "edge", "failed", "ok", "slow")
 
@@ -131,7 +139,7 @@ class LiveTimeWindow:
         self._width = width
         self._size = size
         self._index = int(now // width)
-        self._marks = array("Q", bytes(24 * size))
+        self._marks = array("I", (0,)) * (3 * size)
         self.edge: float = self.lane()
 
     def record(self, now: float, *, failed: bool, slow: bool) -> Tally:
@@ -161,14 +169,15 @@ class LiveTimeWindow:
         index = int(now // self._width)
         for begun in range(max(self._index + 1, index - self._size + 1), index + 1):
             at = begun % self._size * 3
-            self._marks[at], self._marks[at + 1], self._marks[at + 2] = self.ok, self.failed, self.slow
+            self._marks[at : at + 3] = array("I", (self.ok & _32_BITS, self.failed & _32_BITS, self.slow & _32_BITS))
         self._index = max(self._index, index)
 
     def _count(self) -> Tally:
         oldest = (self._index + 1) % self._size * 3  # the slot that is overwritten next holds the oldest mark
-        failures = self.failed - self._marks[oldest + 1]
-        calls = self.ok - self._marks[oldest] + failures
-        return Tally(calls=calls, failures=failures, slow=self.slow - self._marks[oldest + 2], streak=self._streak)
+        failures = (self.failed - self._marks[oldest + 1]) & _32_BITS
+        successes = (self.ok - self._marks[oldest]) & _32_BITS
+        slow = (self.slow - self._marks[oldest + 2]) & _32_BITS
+        return Tally(calls=successes + failures, failures=failures, slow=slow, streak=self._streak)
 
 
 @final

@@ -21,14 +21,31 @@ def _nothing() -> None:
 
 
 @final
-class Attempts:
-    """The attempts of one call. Made by iterating over a `Retry`; never shared between loops."""
+class _Done:
+    """Stands in for the answer, which a loop does not see: no rule may look at it."""
 
-    __slots__ = ("_call", "_plan", "_token")
+
+@final
+class Attempts:
+    """The attempts of one call. Made by iterating over a `Retry`; never shared between loops.
+
+    Raises:
+        ConfigurationError: if the policy has a `retry_result`: it could never be asked.
+    """
+
+    __slots__ = ("_call", "_passes", "_plan", "_token")
 
     def __init__(self, plan: Plan) -> None:
+        if plan.retry is not None and plan.retry.retry_result is not None:
+            message = (
+                "a retry loop does not see its answer, so retry_result cannot be asked: raise inside `with attempt`, or guard a function"
+            )
+            raise ConfigurationError(message)
+        if _Done not in plan.plain:
+            plan.plain |= {_Done}
         self._plan = plan
         self._call = Call(plan, _nothing, (), {}, plan.owner._now())
+        self._passes = 0
         self._token: Token[CallContext | None] | None = None
 
     def __iter__(self) -> Attempts:
@@ -42,30 +59,45 @@ class Attempts:
         if wait is None:
             raise StopIteration
         if wait > 0.0:
-            self._plan.owner._clock.sleep_sync(wait)
-        return self
+            try:
+                self._plan.owner._clock.sleep_sync(wait)
+            except BaseException:
+                self._call.abandoned()
+                raise
+        return self._passed()
 
     async def __anext__(self) -> Attempts:
         wait = self._next_wait()
         if wait is None:
             raise StopAsyncIteration
         if wait > 0.0:
-            await self._plan.owner._clock.sleep(wait)
-        return self
+            try:
+                await self._plan.owner._clock.sleep(wait)
+            except BaseException:
+                self._call.abandoned()
+                raise
+        return self._passed()
 
     def _next_wait(self) -> float | None:
         if self._call.running:
             message = "each pass of a retry loop needs `with attempt:` round its body, or its errors are not seen"
             raise ConfigurationError(message)
-        wait, self._call.running = self._call.wait, self._call.wait is not None
-        return wait
+        return self._call.wait
+
+    def _passed(self) -> Attempts:
+        self._call.running = True
+        self._passes += 1
+        return self
 
     @property
     def number(self) -> int:
         """Which attempt this is, 1 for the first."""
-        return self._call.context.attempt
+        return self._passes
 
     def __enter__(self) -> Attempts:
+        if self._token is not None or not self._call.running:
+            message = "each pass of a retry loop makes one attempt: put the whole of it into one `with attempt:`"
+            raise ConfigurationError(message)
         if not self._call.admit():
             self._call.running = False
             self._call.outcome().unwrap()
@@ -84,7 +116,7 @@ class Attempts:
     def _judged(self, error: BaseException | None) -> bool:
         call = self._call
         if error is None:
-            call.returned(None)
+            call.returned(_Done())
             call.outcome()
             return False
         if not isinstance(error, Exception):

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from functools import wraps
+from sys import intern
 from typing import TYPE_CHECKING, Any, final
 
-from finresilience._checks import positive_count, refuse, seconds_of
-from finresilience.cores.breaker import BreakerCore, BreakerSettings, Change, CircuitState, Note
-from finresilience.cores.interval import OpenFor
-from finresilience.cores.trip import ConsecutiveFailures, FailureCount, FailureRate, SlowRate
-from finresilience.cores.window import TimeWindow
-from finresilience.errors import CircuitOpenError, ConfigurationError
+from finresilience._checks import seconds_of
+from finresilience.cores.breaker import BreakerCore, Change, CircuitState, Note
+from finresilience.errors import CircuitOpenError
 from finresilience.events import CallRefused, CircuitChanged, Event, LateResult, ProbeLost, ThresholdCrossed, log_event
 from finresilience.outcome import Outcome, Refused
 from finresilience.policies.base import chance
 from finresilience.policies.decorate import Kind
-from finresilience.policies.guard import CircuitGuard
 from finresilience.policies.guarding import Guarding, P, R
-from finresilience.policies.isolation import Isolation
-from finresilience.policies.per import PerKey
 from finresilience.policies.plan import Ends, Plan
+from finresilience.policies.settings import breaker_settings
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
@@ -27,10 +23,14 @@ if TYPE_CHECKING:
 
     from finresilience.classify.classifier import ErrorClassifier
     from finresilience.clock import Clock
-    from finresilience.cores.breaker import Permit
+    from finresilience.cores.breaker import BreakerSettings, Permit
+    from finresilience.cores.interval import OpenFor
     from finresilience.cores.trip import TripRule
     from finresilience.cores.window import Window
     from finresilience.events import Listener
+    from finresilience.policies.guard import CircuitGuard
+    from finresilience.policies.isolation import Isolation
+    from finresilience.policies.per import PerKey
 
 
 @final
@@ -64,7 +64,8 @@ class CircuitBreaker(Guarding):
         ConfigurationError: if an argument cannot work; the message names it and the way out.
     """
 
-    __slots__ = ("_classify", "_own_plan", "_settings", "core", "slow_after")
+    __slots__ = ("_classify", "core")
+    role = "CircuitBreaker"
 
     def __init__(
         self,
@@ -87,25 +88,24 @@ class CircuitBreaker(Guarding):
         listeners: Iterable[Listener] = (log_event,),
     ) -> None:
         super().__init__(name, clock=clock, chance=chance, listeners=listeners)
-        positive_count("minimum_calls", minimum_calls)
-        rules = tuple(rules)
-        chosen = [*_rates(failure_rate, slow_rate, slow_after, minimum_calls), *_counts(failure_count, consecutive_failures), *rules]
-        self._start(
-            BreakerSettings(
-                window=_checked_window(window),
-                rules=_checked_rules(chosen) or (FailureRate(0.5, minimum_calls=minimum_calls),),
-                open_for=open_for if isinstance(open_for, OpenFor) else _open_for(open_for),
-                half_open_calls=positive_count("half_open_calls", half_open_calls, most=10_000),
-                probe_lease=seconds_of("probe_lease", probe_lease),
-            ),
-            classify,
+        settings = breaker_settings(
+            window=window,
+            failure_rate=failure_rate,
+            minimum_calls=minimum_calls,
+            failure_count=failure_count,
+            consecutive_failures=consecutive_failures,
+            slow_rate=slow_rate,
+            slow_after=slow_after,
+            rules=tuple(rules),
+            open_for=open_for,
+            half_open_calls=half_open_calls,
+            probe_lease=probe_lease,
         )
+        self._start(settings, classify)
 
     def _start(self, settings: BreakerSettings, classify: ErrorClassifier | None) -> None:
-        self._settings = settings
         self._classify = classify
         self._own_plan = None
-        self.slow_after: float = settings.slow_after
         self.core: BreakerCore = BreakerCore(settings, self._now(), self._chance)
 
     def _sibling(self, name: str) -> CircuitBreaker:
@@ -113,11 +113,16 @@ class CircuitBreaker(Guarding):
         other = CircuitBreaker.__new__(CircuitBreaker)
         clock = self._clock if self._own_clock else None
         Guarding.__init__(other, name, clock=clock, chance=self._chance, listeners=self._publish.listeners)
-        other._start(self._settings, self._classify)
+        other._start(self.core.settings, self._classify)
         return other
 
     def _planned(self) -> Plan:
         return Plan(self, breaker=self, classifier=self._classify, speaks=False)
+
+    @property
+    def slow_after(self) -> float:
+        """The seconds after which a call is slow; infinite where no rule asks."""
+        return self.core.settings.slow_after
 
     # --- used by calls and guards ----------------------------------------------------------------------------------
 
@@ -138,7 +143,8 @@ class CircuitBreaker(Guarding):
     ) -> None:
         """Record what became of one attempt, and tell the listeners once the lock is released."""
         with self._lock:
-            self.core.settle(permit, now, failed=failed, slow=slow, failure=failure, hint=hint)
+            # A builtin class makes its name anew each time it is asked; a thousand breakers keep the same one.
+            self.core.settle(permit, now, failed=failed, slow=slow, failure=failure and intern(failure), hint=hint)
             news = self._news()
         self._tell(news)
 
@@ -193,6 +199,8 @@ class CircuitBreaker(Guarding):
 
         The block's error is judged and passed on as it is. Entering raises `CircuitOpenError` where the circuit is open.
         """
+        from finresilience.policies.guard import CircuitGuard
+
         return CircuitGuard(self, self._plan.classifier)
 
     def _generator(self, fn: Callable[..., Any], kind: Kind) -> Callable[..., Any]:
@@ -242,6 +250,8 @@ class CircuitBreaker(Guarding):
 
     def isolate(self) -> Isolation:
         """Shut the circuit until the returned handle is released; with several handles, until the last one is."""
+        from finresilience.policies.isolation import Isolation
+
         self._act(lambda core, _: core.isolate())
         return Isolation(self)
 
@@ -307,6 +317,8 @@ class CircuitBreaker(Guarding):
             key: from the call's arguments to what names the circuit, such as the provider.
             at_most: how many breakers are kept; the least recently used closed one makes room.
         """
+        from finresilience.policies.per import PerKey
+
         return PerKey(self, key, at_most=at_most)
 
     def _news(self) -> tuple[Change | Note, ...]:
@@ -335,38 +347,3 @@ class CircuitBreaker(Guarding):
         if item.kind == "probe_lost":
             return ProbeLost(name=self.name, generation=item.generation)
         return ThresholdCrossed(name=self.name, generation=item.generation, reason=item.detail)
-
-
-def _rates(failure: float | None, slow: float | None, after: float | timedelta | None, minimum: int) -> list[TripRule]:
-    if (slow is None) != (after is None):
-        message = "slow_rate and slow_after belong together: give the share that is too much, and the seconds after which a call is slow"
-        raise ConfigurationError(message)
-    rules: list[TripRule] = [] if failure is None else [FailureRate(failure, minimum_calls=minimum)]
-    if slow is not None and after is not None:
-        rules.append(SlowRate(slow, after=after, minimum_calls=minimum))
-    return rules
-
-
-def _counts(failures: int | None, streak: int | None) -> list[TripRule]:
-    rules: list[TripRule] = [] if failures is None else [FailureCount(failures)]
-    return rules if streak is None else [*rules, ConsecutiveFailures(streak)]
-
-
-def _checked_rules(rules: list[TripRule]) -> tuple[TripRule, ...]:
-    for rule in rules:
-        if not callable(getattr(rule, "trips", None)) or not hasattr(rule, "minimum_calls"):
-            refuse("rules", rule, "objects with `minimum_calls` and `trips(tally)`, see TripRule")
-    return tuple(rules)
-
-
-def _checked_window(window: Window | None) -> Window:
-    if window is None:
-        return TimeWindow(60.0)
-    if not callable(getattr(window, "start", None)):
-        refuse("window", window, "a TimeWindow or a CountWindow")
-    return window
-
-
-def _open_for(seconds: float | timedelta) -> OpenFor:
-    base = seconds_of("open_for", seconds)
-    return OpenFor(base, cap=max(600.0, base))

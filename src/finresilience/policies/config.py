@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, cast, final
 
+from finresilience._checks import refuse
 from finresilience.cores import backoff
 from finresilience.cores.window import CountWindow, TimeWindow
 from finresilience.errors import ConfigurationError
@@ -15,12 +18,11 @@ from finresilience.policies.retry import Retry
 from finresilience.policies.timeout import Timeout
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from finresilience.policies.base import Policy
 
 _SECTIONS = ("circuit_breaker", "retry", "timeout")
 _PLAIN = ("deadline", "effect", "marks_sent", "inner_attempts")
+_NO_DATA = frozenset({"budget", "chance", "classify", "clock", "effect", "listeners", "retry_result", "rules"})  # these are objects
 _BACKOFFS = {
     "constant": backoff.Constant,
     "linear": backoff.Linear,
@@ -50,7 +52,7 @@ class PipelineConfig:
 
     def __init__(self, name: str, data: Mapping[str, Any]) -> None:
         self.name: str = name
-        self.data: dict[str, Any] = dict(data)
+        self.data: dict[str, Any] = _table("pipeline", data)
         unknown = sorted(set(self.data) - {*_SECTIONS, *_PLAIN})
         if unknown:
             message = f"pipeline {name!r} has unknown settings {unknown}: it takes {', '.join((*_SECTIONS, *_PLAIN))}"
@@ -64,7 +66,7 @@ class PipelineConfig:
 
         try:
             tables: Any = tomllib.loads(Path(path).read_text(encoding="utf-8")).get("pipelines", {})
-        except (OSError, tomllib.TOMLDecodeError) as error:
+        except (OSError, ValueError) as error:  # not there, not UTF-8, or not TOML
             message = f"{path} cannot be read as TOML: {error}"
             raise ConfigurationError(message) from error
         if not isinstance(tables, dict) or not isinstance(tables.get(name), dict):
@@ -77,6 +79,8 @@ class PipelineConfig:
         plain = {key: self.data[key] for key in _PLAIN if key in self.data}
         if "effect" in plain:
             plain["effect"] = _chosen("effect", plain["effect"], {effect.value: effect for effect in Effect})
+        if not isinstance(plain.get("marks_sent", False), bool):
+            refuse("marks_sent", plain["marks_sent"], "true or false")
         return Pipeline(self.name, *self._policies(), **{**plain, **rules})
 
     def _policies(self) -> list[Policy]:
@@ -97,10 +101,10 @@ class PipelineConfig:
 
 
 def _table(name: str, value: object) -> dict[str, Any]:
-    if not isinstance(value, dict):
+    if not isinstance(value, Mapping):
         message = f"{name} must be a table of settings, not a {type(value).__name__}"
         raise ConfigurationError(message)
-    return dict(value)
+    return dict(cast("Mapping[str, Any]", value))
 
 
 def _chosen(name: str, value: object, choices: Mapping[str, Any]) -> Any:
@@ -111,9 +115,14 @@ def _chosen(name: str, value: object, choices: Mapping[str, Any]) -> Any:
 
 
 def _made(kind: Any, name: str, settings: dict[str, Any]) -> Any:
+    known = [setting for setting in signature(kind).parameters if setting not in _NO_DATA]
+    unknown = sorted(set(settings) - set(known))
+    if unknown:
+        message = f"{name} has unknown settings {unknown}: it takes {', '.join(known)}"
+        raise ConfigurationError(message)
     try:
         return kind(**settings)
-    except TypeError as error:  # an argument that does not exist
+    except TypeError as error:  # an argument that is missing
         message = f"{name}: {error}"
         raise ConfigurationError(message) from error
 

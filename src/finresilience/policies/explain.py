@@ -6,6 +6,7 @@ from math import inf, isfinite
 from typing import TYPE_CHECKING, Any, final
 
 from finresilience.outcome import Effect
+from finresilience.policies.per import PerKey
 
 if TYPE_CHECKING:
     from finresilience.policies.plan import Plan
@@ -39,13 +40,17 @@ class Explanation:
         seconds = f"{self.seconds:.1f} s" if isfinite(self.seconds) else "without limit"
         lines = [
             f"{self.name} ({self.effect})",
-            f"  at worst: {self.attempts} attempts and {seconds} for one call",
-            f"  at worst, with one call in each of {self.workers} worker(s): {self.attempts_all_workers} attempts",
+            f"  at worst: {_times(self.attempts, 'attempt')} and {seconds} for one call",
+            f"  at worst, with one call in each of {_times(self.workers, 'worker')}: {_times(self.attempts_all_workers, 'attempt')}",
         ]
         if self.inquiry:
-            lines.append(f"  unknown outcomes: asked up to {len(self.inquiry)} times over {sum(self.inquiry):g} s")
+            lines.append(f"  unknown outcomes: asked up to {_times(len(self.inquiry), 'time')} over {sum(self.inquiry):g} s")
         lines += [f"  warning: {warning}" for warning in self.warnings] or ["  no warnings"]
         return "\n".join(lines)
+
+
+def _times(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def explain(name: str, plan: Plan, *, inner_attempts: int, workers: int) -> Explanation:
@@ -75,7 +80,8 @@ def _seconds(plan: Plan) -> float:
 
 def _warnings(plan: Plan, inner_attempts: int) -> list[str]:
     seconds = inf if plan.timeout is None else plan.timeout.seconds
-    lease = inf if plan.breaker is None or plan.breaker.core is None else plan.breaker.core.probe_lease
+    breaker = plan.breaker._template if isinstance(plan.breaker, PerKey) else plan.breaker
+    lease = inf if breaker is None else breaker.core.probe_lease
     found = (
         (inner_attempts > 1, f"the client inside makes {inner_attempts} attempts by itself: switch its retries off"),
         (plan.deadline <= seconds < inf, "the deadline leaves no time for a second attempt: it is not longer than the timeout"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, Protocol, TypeVar, overload
 
 from finresilience.errors import DecorationError
 from finresilience.policies.base import F, Policy
@@ -33,6 +33,7 @@ class Guarding(Policy):
 
     __slots__ = ("_own_plan",)
 
+    role: ClassVar[str] = ""  # its name in the order of a pipeline
     _own_plan: Plan | None
 
     def _planned(self) -> Plan:

@@ -173,8 +173,3 @@ def checked_schedule(schedule: Any) -> tuple[float, ...]:
         refuse("schedule", schedule, "1 to 100 waits in seconds, such as (1, 5, 30)")
     waits: list[object] = list(schedule)
     return tuple(seconds_of(f"schedule[{at}]", wait, zero=True) for at, wait in enumerate(waits))
-
-
-def refuse_mix(name: str) -> ConfigurationError:
-    """Return the error for an async inquiry about sync calls."""
-    return ConfigurationError(f"{name} guards plain functions, which cannot await an async inquiry: make the inquiry a plain function too")

@@ -21,8 +21,12 @@ class Isolation:
 
     def release(self) -> None:
         """Let go. The circuit begins closed and empty once nobody holds it."""
-        breaker, self._breaker = self._breaker, None
-        if breaker is not None:
+        breaker = self._breaker
+        if breaker is None:
+            return
+        with breaker._lock:  # two threads may let go at once
+            held, self._breaker = self._breaker is not None, None
+        if held:
             breaker.rejoin()
 
     def __enter__(self) -> Isolation:

@@ -20,13 +20,14 @@ from finresilience.context import CallContext, current
 from finresilience.cores.window import BlindWindow
 from finresilience.errors import ExpiredError
 from finresilience.policies.call import Call, exhaustions
-from finresilience.policies.limits import LEAST, MOST, RATE, AsyncioKit, TrioKit
+from finresilience.policies.limits import LEAST, MOST, AsyncioKit, TrioKit
 from finresilience.policies.shells import ago_on, arun, go_on, run, settled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from finresilience.cores.breaker import BreakerCore, Permit
+    from finresilience.cores.window import LiveWindow
     from finresilience.policies.breaker import CircuitBreaker
     from finresilience.policies.per import PerKey
     from finresilience.policies.plan import Plan
@@ -255,7 +256,7 @@ def _full(plan: Plan, fn: Fn, core: Any) -> Fn:
     return guarded
 
 
-def _afull(plan: Plan, fn: Fn, core: Any) -> Fn:
+def _afull(plan: Plan, fn: Fn, core: Any) -> Fn:  # noqa: C901, PLR0915 - one lane, read from top to bottom
     owner, plain, given_up, slow_after, ends = plan.owner, plan.plain, exhaustions, plan.slow_after, plan.ends
     seconds, exact = (inf, False) if plan.timeout is None else (plan.timeout.seconds, plan.timeout.exact)
     span, alone = min(seconds, plan.deadline), plan.breaker is None
@@ -263,12 +264,12 @@ def _afull(plan: Plan, fn: Fn, core: Any) -> Fn:
     kit: AsyncioKit | None = None
     elsewhere = _elsewhere(plan, fn)
 
-    async def guarded(*args: Any, **kwargs: Any) -> Any:
+    async def guarded(*args: Any, **kwargs: Any) -> Any:  # noqa: C901 - as above
         nonlocal kit
         window, started = core.window, owner._now()
         if kit is None:
             kit = AsyncioKit()
-        loop = kit.running_loop()
+        loop: Any = kit.running_loop()
         task = None if loop is None else kit.current_task(loop)
         if window is None or task is None:
             return await elsewhere(window, started, args, kwargs)
@@ -304,10 +305,15 @@ def _afull(plan: Plan, fn: Fn, core: Any) -> Fn:
             except KeyError:
                 wheel.disarm(alarm, None)
                 late = alarm.rung
-            if value.__class__ in plain and not late and (alone or ((now := owner._now()) < window.edge and now - started <= slow_after)):
-                window.ok += 1
-                ends.ok += 1
-                return value
+            if value.__class__ in plain and not late:
+                if alone:
+                    ends.ok += 1
+                    return value
+                now = owner._now()
+                if now < window.edge and now - started <= slow_after:
+                    window.ok += 1
+                    ends.ok += 1
+                    return value
             call = _looked(plan, fn, args, kwargs, value, window, tried, started, alarm, limit, late=late)
         return settled(await ago_on(plan, call))
 
@@ -320,7 +326,7 @@ def _elsewhere(plan: Plan, fn: Fn) -> Fn:
     seconds = inf if plan.timeout is None else plan.timeout.seconds
     trio: TrioKit | None = None
 
-    async def guarded(window: Permit | None, started: float, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    async def guarded(window: LiveWindow | None, started: float, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         nonlocal trio
         context = plan.context(started, args, kwargs)
         limit = _narrowed(context, started + seconds)

@@ -10,6 +10,7 @@ from finresilience.errors import ExpiredError
 
 if TYPE_CHECKING:
     from asyncio import Task
+    from collections.abc import Callable
     from types import TracebackType
 
     from trio import CancelScope
@@ -34,9 +35,10 @@ class AsyncioKit:
 
         from finresilience.policies.wheel import Alarm, wheel_of
 
-        self.running_loop = asyncio._get_running_loop
+        self.running_loop: Callable[[], Any] = asyncio._get_running_loop
         # Before 3.12 this is a Python function round a dict, and its default argument looks for the loop that we have already.
-        self.current_task = asyncio.tasks._current_tasks.get if sys.version_info < (3, 12) else asyncio.current_task
+        old = sys.version_info < (3, 12)
+        self.current_task: Callable[[Any], Task[Any] | None] = vars(asyncio.tasks)["_current_tasks"].get if old else asyncio.current_task
         self.wheel_of = wheel_of
         self.alarm = Alarm
 

@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 class PerKey(Guarding):
     """Keeps a breaker of the same settings for each key. Made by `CircuitBreaker.per`."""
 
-    __slots__ = ("_at_most", "_kept", "_key", "_own_plan", "_template", "core", "slow_after")
+    __slots__ = ("_at_most", "_kept", "_key", "_template", "core", "slow_after")
+    role = "CircuitBreaker"
 
     def __init__(self, template: CircuitBreaker, key: Callable[..., Hashable], *, at_most: int) -> None:
-        super().__init__(template.name, clock=template._clock if template._own_clock else None)
+        super().__init__(template.name, clock=template._clock if template._own_clock else None, listeners=template._publish.listeners)
         if not callable(key):
             refuse("key", key, "a function of the call's arguments that names the circuit")
         self._template = template
@@ -42,7 +43,15 @@ class PerKey(Guarding):
         return self.of(self._key(*args, **kwargs))
 
     def of(self, key: Hashable) -> CircuitBreaker:
-        """Return the breaker of `key`, made if need be."""
+        """Return the breaker of `key`, made if need be.
+
+        Raises:
+            ConfigurationError: if it cannot be hashed, so that no circuit could be found again by it.
+        """
+        try:
+            hash(key)
+        except TypeError:
+            refuse("key", key, "a function whose answers can be hashed, such as the provider's name")
         with self._lock:
             known = self._kept.get(key)
             if known is not None:

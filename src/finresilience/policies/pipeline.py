@@ -4,20 +4,15 @@ from __future__ import annotations
 
 from itertools import pairwise
 from math import inf
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 from finresilience._checks import positive_count, refuse, seconds_of
 from finresilience.errors import ConfigurationError
 from finresilience.events import log_event
 from finresilience.outcome import Effect
-from finresilience.policies.breaker import CircuitBreaker
 from finresilience.policies.decorate import Kind, kind_of
 from finresilience.policies.guarding import Guarding
-from finresilience.policies.inquiry import Inquiry, checked_schedule, refuse_mix
-from finresilience.policies.per import PerKey
 from finresilience.policies.plan import Ends, Plan
-from finresilience.policies.retry import Retry
-from finresilience.policies.timeout import Timeout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -27,14 +22,19 @@ if TYPE_CHECKING:
     from finresilience.clock import Clock
     from finresilience.events import Listener
     from finresilience.policies.base import F, Policy
+    from finresilience.policies.breaker import CircuitBreaker
     from finresilience.policies.explain import Explanation
+    from finresilience.policies.per import PerKey
+    from finresilience.policies.retry import Retry
+    from finresilience.policies.timeout import Timeout
 
-# From outside to inside, with the reason why each stands outside the next.
-_ORDER: tuple[tuple[str, tuple[type[Guarding], ...], str], ...] = (
-    ("CircuitBreaker", (CircuitBreaker, PerKey), "an open circuit must not be retried against"),
-    ("Retry", (Retry,), "each attempt needs a limit of its own"),
-    ("Timeout", (Timeout,), ""),
-)
+# The roles from outside to inside, with the reason why each stands outside the next.
+_ORDER: Final = {
+    "CircuitBreaker": "an open circuit must not be retried against",
+    "Retry": "each attempt needs a limit of its own",
+    "Timeout": "",
+}
+_ROLES: Final = tuple(_ORDER)
 
 
 @final
@@ -112,7 +112,7 @@ class Pipeline(Guarding):
     def _check_sync(self) -> None:
         self._sync_guarded = True
         if self._plan.inquiry is not None and self._plan.inquiry.is_async:
-            raise refuse_mix(self.name)
+            raise _mixed(self.name)
 
     def inquiry(self, *, schedule: Iterable[float | timedelta]) -> Callable[[F], F]:
         """Return a decorator for the function that asks the provider, by your own reference, when the outcome is unknown.
@@ -126,6 +126,8 @@ class Pipeline(Guarding):
         Raises:
             ConfigurationError: for an unusable schedule, or a second inquiry.
         """
+        from finresilience.policies.inquiry import Inquiry, checked_schedule
+
         waits = checked_schedule(schedule)
 
         def register(fn: F) -> F:
@@ -134,7 +136,7 @@ class Pipeline(Guarding):
                 raise ConfigurationError(message)
             is_async = kind_of(fn) is Kind.ASYNC
             if is_async and self._sync_guarded:
-                raise refuse_mix(self.name)
+                raise _mixed(self.name)
             self._plan.inquiry = Inquiry(fn, waits, is_async=is_async)
             return fn
 
@@ -176,25 +178,30 @@ def _placed(policies: tuple[Policy, ...], *, allow_order: bool) -> tuple[Circuit
     """Sort the policies into their places, or say why they do not fit."""
     places = [_place(policy) for policy in policies]
     if len(set(places)) < len(places):
-        twice = _ORDER[next(place for place in places if places.count(place) > 1)][0]
+        twice = _ROLES[next(place for place in places if places.count(place) > 1)]
         message = f"two of {twice} in one pipeline: put the second into a pipeline of its own, round the first"
         raise ConfigurationError(message)
     for outer, inner in pairwise(places):
         if outer > inner and not allow_order:
-            message = f"{_ORDER[inner][0]} belongs outside {_ORDER[outer][0]}: {_ORDER[inner][2]} (allow_order=True takes it so)"
+            reason = _ORDER[_ROLES[inner]]
+            message = f"{_ROLES[inner]} belongs outside {_ROLES[outer]}: {reason} (allow_order=True takes it so)"
             raise ConfigurationError(message)
     by_place: dict[int, Any] = dict(zip(places, policies, strict=True))
     return by_place.get(0), by_place.get(1), by_place.get(2)
 
 
 def _place(policy: object) -> int:
-    for place, (_, kinds, _) in enumerate(_ORDER):
-        if isinstance(policy, kinds):
-            own = getattr(policy, "_classify", None) is not None or getattr(policy, "_effect", None) is not None
-            if own and not isinstance(policy, CircuitBreaker):
-                message = f"{policy!r} has classify= or effect= of its own: give them to the Pipeline, once, and its policies inherit them"
-                raise ConfigurationError(message)
-            return place
-    names = ", ".join(name for name, _, _ in _ORDER)
-    message = f"a Pipeline takes policies ({names}), outermost first, not a {type(policy).__name__}"
-    raise ConfigurationError(message)
+    role = policy.role if isinstance(policy, Guarding) else ""
+    if role not in _ORDER:
+        message = f"a Pipeline takes policies ({', '.join(_ROLES)}), outermost first, not a {type(policy).__name__}"
+        raise ConfigurationError(message)
+    # A breaker keeps its rules for calls outside the pipeline; others would silently lose what they were told.
+    own = getattr(policy, "_classify", None) is not None or getattr(policy, "_effect", None) is not None
+    if own and role != "CircuitBreaker":
+        message = f"{policy!r} has classify= or effect= of its own: give them to the Pipeline, once, and its policies inherit them"
+        raise ConfigurationError(message)
+    return _ROLES.index(role)
+
+
+def _mixed(name: str) -> ConfigurationError:
+    return ConfigurationError(f"{name} guards plain functions, which cannot await an async inquiry: make the inquiry a plain function too")

@@ -22,6 +22,9 @@ class Registry(Policy):
         make: from a name to its breaker; by default `CircuitBreaker(name, **defaults)`.
         at_most: how many may be made; one more is an error, since names must not come from traffic (for that, `CircuitBreaker.per`).
         defaults: settings for every breaker made by default.
+
+    Raises:
+        ConfigurationError: if an argument cannot work, or settings come together with `make`, which would not see them.
     """
 
     __slots__ = ("_at_most", "_kept", "_make")
@@ -30,6 +33,11 @@ class Registry(Policy):
         super().__init__("registry")
         if make is not None and not callable(make):
             refuse("make", make, "a function from a name to its CircuitBreaker")
+        if make is not None and defaults:
+            message = f"make= and {', '.join(sorted(defaults))}= exclude each other: let the function give its breakers their settings"
+            raise ConfigurationError(message)
+        if make is None:
+            CircuitBreaker("registry", **defaults)  # so that bad settings are told now, not at the first call
         self._make: Callable[[str], CircuitBreaker] = make if make is not None else partial(CircuitBreaker, **defaults)
         self._at_most = positive_count("at_most", at_most)
         self._kept: dict[str, CircuitBreaker] = {}
@@ -39,7 +47,9 @@ class Registry(Policy):
         known = self._kept.get(name)
         if known is not None:
             return known
-        made = self._make(name)  # outside the lock: it is the user's code; the first to come back wins
+        made: object = self._make(name)  # outside the lock: it is the user's code; the first to come back wins
+        if not isinstance(made, CircuitBreaker):
+            refuse("make", made, "a function that returns a CircuitBreaker")
         with self._lock:
             if name not in self._kept and len(self._kept) >= self._at_most:
                 message = (

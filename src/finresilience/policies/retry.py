@@ -11,7 +11,6 @@ from finresilience.cores.backoff import FullJitter
 from finresilience.cores.retry import RetrySettings
 from finresilience.events import log_event
 from finresilience.outcome import RETRYABLE, Effect, Verdict
-from finresilience.policies.attempts import Attempts
 from finresilience.policies.base import chance
 from finresilience.policies.guarding import Guarding
 from finresilience.policies.plan import Plan
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from finresilience.cores.backoff import Backoff
     from finresilience.cores.budget import Budget
     from finresilience.events import Listener
+    from finresilience.policies.attempts import Attempts
 
 _budgets = Lock()  # one for all: a budget may be shared by several policies, and a decision takes a microsecond
 
@@ -55,6 +55,7 @@ class Retry(Guarding):
     """
 
     __slots__ = ("_classify", "_effect", "budget", "retry_result", "settings")
+    role = "Retry"
 
     def __init__(
         self,
@@ -120,10 +121,14 @@ class Retry(Guarding):
 
     def __iter__(self) -> Attempts:
         """Begin a new call: `for attempt in retry:` and `with attempt:` inside."""
+        from finresilience.policies.attempts import Attempts
+
         return Attempts(self._plan)
 
     def __aiter__(self) -> Attempts:
         """Begin a new call: `async for attempt in retry:` and `with attempt:` inside."""
+        from finresilience.policies.attempts import Attempts
+
         return Attempts(self._plan)
 
     def statistics(self) -> dict[str, int]:

@@ -12,7 +12,6 @@ from finresilience.outcome import Effect
 from finresilience.policies.guarding import Guarding
 from finresilience.policies.limits import AsyncLimit
 from finresilience.policies.plan import Plan
-from finresilience.policies.threads import Threads
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from finresilience.classify.classifier import ErrorClassifier
     from finresilience.clock import Clock
     from finresilience.events import Listener
+    from finresilience.policies.threads import Threads
 
 
 @final
@@ -49,6 +49,7 @@ class Timeout(Guarding):
     """
 
     __slots__ = ("_classify", "_effect", "exact", "seconds", "threads")
+    role = "Timeout"
 
     def __init__(
         self,
@@ -69,7 +70,7 @@ class Timeout(Guarding):
         if effect is not None and not isinstance(effect, Effect):
             refuse("effect", effect, "an Effect")
         self.exact: bool = exact
-        self.threads: Threads | None = None if thread_limit is None else Threads(positive_count("thread_limit", thread_limit, most=10_000))
+        self.threads: Threads | None = None if thread_limit is None else _threads(thread_limit)
         self._effect = effect
         self._classify = classify
         self._own_plan = None
@@ -89,6 +90,12 @@ class Timeout(Guarding):
     def statistics(self) -> dict[str, int]:
         """Return how the calls of this policy standing alone ended."""
         return self._plan.ends.as_dict()
+
+
+def _threads(limit: int) -> Threads:
+    from finresilience.policies.threads import Threads
+
+    return Threads(positive_count("thread_limit", limit, most=10_000))
 
 
 @final

@@ -12,7 +12,7 @@ from __future__ import annotations
 from asyncio import AbstractEventLoop, CancelledError, Task, TimerHandle
 from heapq import heappop, heappush
 from math import inf
-from typing import Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, final
 from weakref import ref
 
 from finresilience.context import CallContext
@@ -39,7 +39,11 @@ class Alarm(CallContext):
     turns: int = 0  # how often it waited its turn, once its time has come
     rung: bool = False
 
-    __init__ = object.__init__
+    if TYPE_CHECKING:
+
+        def __init__(self) -> None: ...
+    else:
+        __init__ = object.__init__  # nothing to do, and nothing to pay for doing it
 
 
 @final

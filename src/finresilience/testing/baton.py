@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import _thread
 import time
+from math import inf
 from random import Random
 from threading import get_ident, local
 from typing import TYPE_CHECKING, Any, Final, final
@@ -80,11 +81,11 @@ class Baton:
                 self._hand_to(self._random.choice(others))
                 self.wait_for_it(number)
 
-    def block(self, number: int, lock: CooperativeLock, timeout: float) -> bool:
-        """Give the baton away until `lock` may be free; say whether it may, or a timed wait ran out."""
+    def block(self, number: int, lock: CooperativeLock, due: float) -> bool:
+        """Give the baton away until `lock` may be free; say whether it may, or this run's time came to `due` (inf: never)."""
         self._blocked[number] = lock
-        if timeout > 0:
-            self._due[number] = self.time + timeout
+        if due < inf:
+            self._due[number] = due
         self._pass_on()
         self.wait_for_it(number)
         self._due.pop(number, None)
@@ -155,10 +156,9 @@ class CooperativeLock:
         if baton is None:
             return bool(self._inner.acquire(blocking, timeout))
         baton.moment(here.number)  # also where `threading` or `queue`, whose lines are not ours, takes it
+        due = baton.time + timeout if timeout >= 0 else inf
         while not self._inner.acquire(False):
-            if baton.abandoned:
-                raise Abandoned
-            if not blocking or timeout == 0 or not baton.block(here.number, self, timeout):
+            if not blocking or due <= baton.time or not baton.block(here.number, self, due):
                 return False
         return True
 

@@ -9,6 +9,7 @@ from threading import local
 from types import CoroutineType, GeneratorType, coroutine
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias, cast, final
 
+from finresilience._checks import positive_count
 from finresilience.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -60,6 +61,9 @@ class Tally:
             self._seen.add(sha256(written).digest()[:12])  # a long schedule costs 12 bytes here
 
     def told(self) -> Explored:
+        if not self.schedules:
+            message = "seeds= holds no seed: nothing was run, so nothing is known"
+            raise ConfigurationError(message)
         return Explored(self.schedules, self.schedules if self._seen is None else len(self._seen), self._digest.hexdigest()[:32])
 
 
@@ -160,4 +164,4 @@ def judge(check: Check) -> None:
 
 def seeds_of(seeds: Iterable[int] | int) -> Iterable[int]:
     """Return the seeds to run: a number means that many, from 0."""
-    return range(seeds) if isinstance(seeds, int) else seeds
+    return range(positive_count("seeds", seeds)) if isinstance(seeds, int) else seeds

@@ -109,9 +109,10 @@ class _Lines:
         if modules:
             self.told += f", modules=[{', '.join(getattr(module, '__name__', '?') for module in modules)}]"
         for module in modules:
-            if not isinstance(module, ModuleType) or not module.__file__:
+            file = getattr(module, "__file__", None)
+            if not isinstance(module, ModuleType) or not file:
                 raise ConfigurationError(f"modules= takes imported Python modules, not {module!r}")
-            self.files[module.__file__] = True
+            self.files[file] = True
         self._opcodes = opcodes
 
     def __contains__(self, file: str) -> bool:
@@ -137,9 +138,16 @@ def _on_line(_frame: FrameType, event: str, _arg: object) -> Any:
     return _on_line
 
 
-def _file_of(scenario: Callable[..., object]) -> str:
-    code = getattr(unwrap(scenario), "__code__", None)
-    return code.co_filename if code is not None else ""
+def _file_of(scenario: Any) -> str:
+    while isinstance(scenario, partial):
+        scenario = scenario.func
+    function = unwrap(scenario)
+    code = getattr(function, "__code__", None)
+    if code is None and callable(function):
+        code = getattr(type(function).__call__, "__code__", None)
+    if code is None:
+        raise ConfigurationError(f"{name_of(scenario)} is no scenario to stop in: it is not written in Python. Give a function")
+    return str(code.co_filename)
 
 
 @final
@@ -185,6 +193,8 @@ class _Run:
                 judge(self._check)
             except Exception as broken:
                 failure = broken
+        if isinstance(failure, ConfigurationError):
+            raise failure
         if failure is not None:
             replay = f"explore_threads({name_of(self._scenario)}, seeds=[{self._seed}]{self._lines.told})"
             raise CounterexampleError(failure, replay, schedule=schedule, seed=self._seed) from failure
@@ -258,6 +268,9 @@ def _stand_ins(lines: _Lines) -> Iterator[tuple[Any, str, Any]]:
     yield threading, "RLock", make_rlock
     yield threading, "_allocate_lock", make_lock  # what Condition.wait, and so Event and Queue, wait on
     yield threading, "_time", told_time
+    for name in ("_start_new_thread", "_start_joinable_thread"):  # the second since Python 3.13
+        if hasattr(threading, name):
+            yield threading, name, partial(_start, getattr(threading, name))
     yield queue, "time", told_time
     for module in list(sys.modules.values()):
         if (getattr(module, "__file__", None) or "?") in lines:
@@ -265,6 +278,16 @@ def _stand_ins(lines: _Lines) -> Iterator[tuple[Any, str, Any]]:
             for thing in list(vars(module).values()):
                 if isinstance(thing, type) and thing.__module__ == module.__name__:
                     yield from _locks_of(thing)
+
+
+def _start(real: Callable[..., Any], *args: Any, **more: Any) -> Any:
+    """Start a thread, but not from within an explored one: nobody could say when it runs."""
+    if here.baton is not None:
+        message = (
+            "an explored thread started a thread of its own, which no seed can order: let the scenario return all threads as functions"
+        )
+        raise ConfigurationError(message)
+    return real(*args, **more)
 
 
 def _locks_of(owner: Any) -> Iterator[tuple[Any, str, Any]]:
