@@ -7,7 +7,7 @@ and threads as context variables do; a task started inside a call keeps the call
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 from finresilience._checks import positive_count, seconds_of
 from finresilience.clock import Clock, ruling_clock
@@ -39,18 +39,26 @@ class AttemptBudget:
 class CallContext:
     """What is true of the call that is running now. Internal: read it through the functions of this module."""
 
-    # Class attributes are the defaults, so that making one costs two assignments.
-    base_key: str | None = None
-    key: str | None = None
-    reference: str | None = None
-    budget: AttemptBudget | None = None
-    attempt: int = 1
-    sent: bool = False
-    outer: CallContext | None = None
+    # Every call makes one and few look into it: so what nobody set is not there, and reading it gives the default.
+    __slots__ = ("attempt", "base_key", "budget", "clock", "deadline", "key", "outer", "reference", "sent")
+
+    attempt: int
+    base_key: str | None
+    budget: AttemptBudget | None
+    key: str | None
+    outer: CallContext | None
+    reference: str | None
+    sent: bool
 
     def __init__(self, deadline: float | None, clock: Clock) -> None:
         self.deadline: float | None = deadline
         self.clock: Clock = clock
+
+    def __getattr__(self, name: str) -> Any:
+        """Return the default of a fact that was never set."""
+        if name in _UNSET:
+            return _UNSET[name]
+        raise AttributeError(name)
 
     def inherit(self, outer: CallContext) -> None:
         """Take over what the call outside gives to calls inside: key, reference and budget, not its deadline."""
@@ -60,6 +68,11 @@ class CallContext:
         self.budget = outer.budget
 
 
+_UNSET: Final[dict[str, Any]] = {
+    **dict.fromkeys(("base_key", "budget", "key", "outer", "reference")),
+    "attempt": 1,
+    "sent": False,
+}
 current: Final[ContextVar[CallContext | None]] = ContextVar("finresilience.current", default=None)
 
 

@@ -27,8 +27,8 @@ class _Facts:
 
     @classmethod
     def _fields(cls) -> tuple[str, ...]:
-        slots = cls.__slots__
-        return slots if "name" in slots else ("name", *slots)
+        slots: tuple[str, ...] = cls.__slots__
+        return slots if "name" in slots else ("name", *slots)  # pyright: ignore[reportUnnecessaryContains] - subclasses have slots
 
     def __repr__(self) -> str:
         """Show every field but an answer, which may hold anything."""

@@ -72,6 +72,9 @@ class ErrorClassifier:
         code_of: Callable[[object], str | None] | None = None,
         clock: Clock | None = None,
     ) -> None:
+        for name, rules in (("types", types), ("codes", codes), ("status", status)):
+            _demand(rules is None or hasattr(rules, "keys"), name, rules, "a mapping of rules")
+        _demand(hasattr(when, "__iter__"), "when", when, "pairs of predicate and rule")
         part = _Part(dict(types or {}), dict(codes or {}), dict(status or {}), tuple(when), code_of, clock)
         part.check()
         self._settle((part,))
@@ -188,6 +191,7 @@ class _Part:
                 isinstance(rule, Classification | Verdict) or callable(rule), "a rule", rule, "a Classification, a Verdict or a function"
             )
         _demand(self.code_of is None or callable(self.code_of), "code_of", self.code_of, "a function")
+        _demand(self.clock is None or hasattr(self.clock, "utc"), "clock", self.clock, "a Clock")
 
     def ignores(self, kind: type[object]) -> bool:
         return not self.when and self.code_of is None and self.rule_for(kind) is None

@@ -20,7 +20,7 @@ from finresilience.context import CallContext, current
 from finresilience.cores.window import BlindWindow
 from finresilience.errors import ExpiredError
 from finresilience.policies.call import Call, exhaustions
-from finresilience.policies.limits import LEAST, MOST, AsyncioKit, TrioKit
+from finresilience.policies.limits import LEAST, MOST, asyncio_kit, trio_kit
 from finresilience.policies.shells import ago_on, arun, go_on, run, settled
 
 if TYPE_CHECKING:
@@ -261,28 +261,33 @@ def _afull(plan: Plan, fn: Fn, core: Any) -> Fn:  # noqa: C901, PLR0915 - one la
     seconds, exact = (inf, False) if plan.timeout is None else (plan.timeout.seconds, plan.timeout.exact)
     span, alone = min(seconds, plan.deadline), plan.breaker is None
     wheeled = plan.simple and not exact and LEAST <= span <= MOST
-    kit: AsyncioKit | None = None
+    running_loop: Any = None
+    task_of: Any = None
+    wheel_of: Any = None
+    new_alarm: Any = None
     elsewhere = _elsewhere(plan, fn)
 
     async def guarded(*args: Any, **kwargs: Any) -> Any:  # noqa: C901 - as above
-        nonlocal kit
-        window, started = core.window, owner._now()
-        if kit is None:
-            kit = AsyncioKit()
-        loop: Any = kit.running_loop()
-        task = None if loop is None else kit.current_task(loop)
+        nonlocal running_loop, task_of, wheel_of, new_alarm
+        window, tell = core.window, owner._now
+        started = tell()
+        if running_loop is None:
+            running_loop, task_of, wheel_of, new_alarm = asyncio_kit()
+        loop = running_loop()
+        task = None if loop is None else task_of(loop)
         if window is None or task is None:
             return await elsewhere(window, started, args, kwargs)
-        alarm = kit.alarm()
+        alarm = new_alarm()
         try:
-            wheel = loop._finresilience_wheel
+            wheel = loop._finresilience_wheel  # pyright: ignore[reportOptionalMemberAccess]  # without a loop there is no task
         except AttributeError:
-            wheel = kit.wheel_of(loop)
+            wheel = wheel_of(loop)
         if wheeled and current.get() is None:  # as `wheel.arm` does, without the call
             alarm.deadline = limit = started + span
             alarm.clock = owner._clock
             slot = wheel.near if wheel.near_from <= limit < wheel.near_to else wheel.slot(limit, started)
             alarm.task, alarm.slot, alarm.cancelling = task, slot, task.cancelling()
+            alarm.rung = False
             slot[alarm] = None
         else:
             limit = _narrowed(plan.context(started, args, kwargs, alarm), started + seconds)
@@ -309,7 +314,7 @@ def _afull(plan: Plan, fn: Fn, core: Any) -> Fn:  # noqa: C901, PLR0915 - one la
                 if alone:
                     ends.ok += 1
                     return value
-                now = owner._now()
+                now = tell()
                 if now < window.edge and now - started <= slow_after:
                     window.ok += 1
                     ends.ok += 1
@@ -324,17 +329,18 @@ def _elsewhere(plan: Plan, fn: Fn) -> Fn:
     """Return the lane for trio, where its own scopes hold the limit, and for whatever else is not a task of asyncio."""
     owner, plain, given_up, slow_after, ends = plan.owner, plan.plain, exhaustions, plan.slow_after, plan.ends
     seconds = inf if plan.timeout is None else plan.timeout.seconds
-    trio: TrioKit | None = None
+    new_scope: Any = None
+    time: Any = None
 
     async def guarded(window: LiveWindow | None, started: float, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        nonlocal trio
+        nonlocal new_scope, time
         context = plan.context(started, args, kwargs)
         limit = _narrowed(context, started + seconds)
         if window is None or limit <= started:
             return settled(await ago_on(plan, Call(plan, fn, args, kwargs, started, context=context)))
-        if trio is None and "trio" in sys.modules:
-            trio = TrioKit()
-        scope = None if trio is None or limit == inf else trio.scope(deadline=trio.time() + limit - started)
+        if new_scope is None and "trio" in sys.modules:
+            new_scope, time = trio_kit()
+        scope = None if new_scope is None or limit == inf else new_scope(deadline=time() + limit - started)
         value: Any = None
         tried, token = given_up.number, current.set(context)
         try:

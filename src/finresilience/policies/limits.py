@@ -24,36 +24,23 @@ LEAST: Final = 0.1  # seconds; shorter waits get a timer of their own: a tick wo
 MOST: Final = 60.0  # longer ones too: their slots would pile up
 
 
-@final
-class AsyncioKit:
-    """What a lane needs of asyncio, loaded at the first async call rather than at import."""
+def asyncio_kit() -> tuple[Callable[[], Any], Callable[[Any], Task[Any] | None], Callable[[Any], Wheel], type[Alarm]]:
+    """Return what a lane needs of asyncio: the running loop, its task, its wheel, and alarms. Loaded at the first async call."""
+    import asyncio
 
-    __slots__ = ("alarm", "current_task", "running_loop", "wheel_of")
+    from finresilience.policies.wheel import Alarm, wheel_of
 
-    def __init__(self) -> None:
-        import asyncio
-
-        from finresilience.policies.wheel import Alarm, wheel_of
-
-        self.running_loop: Callable[[], Any] = asyncio._get_running_loop
-        # Before 3.12 this is a Python function round a dict, and its default argument looks for the loop that we have already.
-        old = sys.version_info < (3, 12)
-        self.current_task: Callable[[Any], Task[Any] | None] = vars(asyncio.tasks)["_current_tasks"].get if old else asyncio.current_task
-        self.wheel_of = wheel_of
-        self.alarm = Alarm
+    # Before 3.12 `current_task` is a Python function round a dict, and looks for the loop that we have already.
+    old = sys.version_info < (3, 12)
+    task_of: Callable[[Any], Task[Any] | None] = vars(asyncio.tasks)["_current_tasks"].get if old else asyncio.current_task
+    return asyncio._get_running_loop, task_of, wheel_of, Alarm
 
 
-@final
-class TrioKit:
-    """What a lane needs of trio."""
+def trio_kit() -> tuple[Callable[..., CancelScope], Callable[[], float]]:
+    """Return what a lane needs of trio: its scopes and its time."""
+    import trio
 
-    __slots__ = ("scope", "time")
-
-    def __init__(self) -> None:
-        import trio
-
-        self.scope = trio.CancelScope
-        self.time = trio.current_time
+    return trio.CancelScope, trio.current_time
 
 
 def asyncio_task() -> Task[Any] | None:

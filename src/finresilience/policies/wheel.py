@@ -27,17 +27,17 @@ PATIENCE: Final = 3  # loop turns that a result on its way is waited for
 class Alarm(CallContext):
     """One deadline of one task; in the fast lane the same object is the context of the attempt, since making two costs more.
 
-    Whoever makes one sets `task` and `cancelling`. `handle` belongs to alarms with a timer of their own, `slot` to all others.
+    `handle` belongs to alarms with a timer of their own, `slot` to all others.
     """
 
-    # Class attributes are the defaults, so that making one costs nothing but what is set.
-    deadline: float | None = None
-    task: Task[Any] | None = None
-    slot: dict[Alarm, None] | None = None
+    __slots__ = ("cancelling", "handle", "rung", "slot", "task", "turns")
+
+    task: Task[Any] | None
+    slot: dict[Alarm, None] | None
     handle: TimerHandle
     cancelling: int
-    turns: int = 0  # how often it waited its turn, once its time has come
-    rung: bool = False
+    turns: int  # how often it waited its turn, once its time has come
+    rung: bool
 
     if TYPE_CHECKING:
 
@@ -72,6 +72,7 @@ class Wheel:
     def arm(self, alarm: Alarm, task: Task[Any], *, when: float, now: float, exact: bool = False) -> dict[Alarm, None]:
         """Let `alarm` cancel `task` once the monotonic time is `when`, unless it is disarmed; return the slot it is in, if any."""
         left = when - now
+        alarm.task, alarm.slot, alarm.rung = None, None, False
         if left == inf:
             return {}
         alarm.task, alarm.cancelling = task, task.cancelling()
