@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING, Protocol, final
-from weakref import WeakSet
+from weakref import ref
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,7 +65,8 @@ class _Governed(Protocol):
 
 _system = SystemClock()
 _ruling: list[Clock] = [_system]  # the last one rules; the system clock stays at the bottom
-_governed: WeakSet[_Governed] = WeakSet()
+# A dict and not a WeakSet: its keys are listed in one step, whatever other threads add meanwhile.
+_governed: dict[ref[_Governed], None] = {}
 
 
 def ruling_clock() -> Clock:
@@ -78,13 +79,17 @@ def obey(subject: _Governed) -> None:
 
     This is how policies made at import time follow a test's clock without looking one up on every call.
     """
-    _governed.add(subject)
+    _governed[ref(subject, _forget)] = None
     subject.told_by(_ruling[-1])
 
 
 def obedient() -> list[_Governed]:
     """Return everything that obeys the ruling clock and is still alive."""
-    return list(_governed)
+    return [subject for known in list(_governed) if (subject := known()) is not None]
+
+
+def _forget(gone: ref[_Governed]) -> None:
+    _governed.pop(gone, None)
 
 
 def install(clock: Clock) -> Callable[[], None]:
@@ -102,5 +107,5 @@ def install(clock: Clock) -> Callable[[], None]:
 
 
 def _tell_all() -> None:
-    for subject in list(_governed):
+    for subject in obedient():
         subject.told_by(_ruling[-1])

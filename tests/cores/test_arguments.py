@@ -40,7 +40,7 @@ CASES = [
     ("consecutive_failures", COUNT, ConsecutiveFailures),
     ("open_for", SECONDS, lambda value: OpenFor(value, cap=1.7976931348623157e308)),
     ("factor", FACTOR, lambda value: OpenFor(1, factor=value)),
-    ("cap", [*SECONDS, 0.5], lambda value: OpenFor(1, cap=value)),
+    ("cap", [*SECONDS[1:], 0.5], lambda value: OpenFor(1, cap=value)),  # None is "none of my own"
     ("jitter", SHARE_OR_ZERO, lambda value: OpenFor(1, jitter=value)),
     ("tokens", [*COUNT, 1001], TokenBudget),
     ("ratio", SHARE, lambda value: TokenBudget(ratio=value)),

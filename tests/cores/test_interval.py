@@ -46,3 +46,8 @@ def test_more_openings_or_more_chance_never_shorten_it(n: int, u: float, v: floa
     interval = OpenFor(0.5, factor=1.5, cap=1000, jitter=0.3)
     assert interval.seconds(n, min(u, v), None) <= interval.seconds(n, max(u, v), None)
     assert interval.seconds(n, u, None) <= interval.seconds(n + 1, u, None)
+
+
+def test_a_long_base_needs_no_cap_of_its_own() -> None:
+    assert OpenFor(3600, jitter=0).seconds(5, 0.0, None) == 3600
+    assert OpenFor(30, jitter=0).seconds(9, 0.0, None) == 600

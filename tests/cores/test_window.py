@@ -127,6 +127,34 @@ def test_a_success_has_no_price_that_grows_with_the_calls() -> None:
     assert len(live._marks) == size == 30
 
 
+@given(st.integers(0, 60), st.data())
+def test_a_window_that_takes_over_stands_as_the_other_stood(calls: int, data: st.DataObject) -> None:
+    failures, slow = (data.draw(st.integers(0, calls)) for _ in range(2))
+    for window in (TimeWindow(2.5), CountWindow(60)):
+        live = window.start(100.0)
+        live.fill(calls=calls, failures=failures, slow=slow)
+        assert shown(live.tally(100.0)) == (calls, failures, slow, 0)
+
+
+def test_a_smaller_window_keeps_the_bad_calls_of_what_it_takes_over() -> None:
+    live = CountWindow(10).start(0.0)
+    live.fill(calls=1_000_000, failures=7, slow=300_000)
+    assert shown(live.tally(0.0)) == (10, 7, 10, 0)
+    for _ in range(9):
+        live.record(0.0, failed=False, slow=False)
+    assert shown(live.tally(0.0)) == (10, 1, 1, 0)
+
+
+def test_marks_of_32_bits_see_right_across_their_limit() -> None:
+    live = TimeWindow(10.0).start(0.0)
+    live.ok, live.failed, live.slow = 2**32 - 3, 2**40 - 1, 2**32 - 1
+    live.tally(10.0)
+    for _ in range(8):
+        live.record(10.5, failed=False, slow=True)
+        live.record(10.5, failed=True, slow=False)
+    assert shown(live.tally(11.0)) == (16, 8, 8, 1)
+
+
 def test_a_blind_window_counts_for_the_statistics_and_sees_nothing() -> None:
     blind = BlindWindow()
     blind.record(0.0, failed=True, slow=True)

@@ -346,7 +346,17 @@ class BreakerCore:
         }
 
     def load(
-        self, now: float, *, state: CircuitState, generation: int, openings: int, open_for: float, calls: int, failures: int, slow: int
+        self,
+        now: float,
+        *,
+        state: CircuitState,
+        generation: int,
+        openings: int,
+        open_for: float,
+        calls: int,
+        failures: int,
+        slow: int,
+        last_failure: str | None,
     ) -> None:
         """Go on from where another process was. A half-open circuit comes back open and ready to probe; an isolation does not come back."""
         if self._isolations:
@@ -359,7 +369,7 @@ class BreakerCore:
         else:
             self._enter_closed(now, "restored")
         if self.window is not None:
-            for number in range(calls):
-                self.window.record(now, failed=number < failures, slow=number < slow)
+            self.window.fill(calls=calls, failures=failures, slow=slow)
             self.window.edge = -inf  # the next call looks at it whole
+        self.last_failure = last_failure
         self.generation = max(self.generation, generation)

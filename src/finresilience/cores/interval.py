@@ -20,16 +20,16 @@ class OpenFor:
     Args:
         base: the first interval in seconds.
         factor: growth, at least 1; 1 keeps it constant.
-        cap: the longest interval.
+        cap: the longest interval; ten minutes, or `base` where that is longer.
         jitter: a share from 0 to 1.
     """
 
     __slots__ = ("base", "cap", "factor", "jitter")
 
-    def __init__(self, base: float | timedelta, *, factor: float = 2.0, cap: float | timedelta = 600.0, jitter: float = 0.1) -> None:
+    def __init__(self, base: float | timedelta, *, factor: float = 2.0, cap: float | timedelta | None = None, jitter: float = 0.1) -> None:
         self.base: float = seconds_of("open_for", base)
         self.factor: float = factor_of("factor", factor)
-        self.cap: float = seconds_of("cap", cap)
+        self.cap: float = max(600.0, self.base) if cap is None else seconds_of("cap", cap)
         self.jitter: float = share_of("jitter", jitter, zero=True)
         if self.cap < self.base:
             refuse("cap", self.cap, f"at least the base, {self.base:g} s")

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 class TripRule(Protocol):
     """A reason to open.
 
+    A rule may have two attributes more, which the breaker looks for: `after`, the seconds after which a call is slow, and `rate`,
+    the share of bad probes at which a half-open round fails.
+
     The law for rules: once `minimum_calls` stand in the window, one more success that was not slow never makes a rule trip. The
     breaker relies on it to record such successes without asking.
     """

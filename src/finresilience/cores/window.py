@@ -60,6 +60,10 @@ class LiveWindow(Protocol):
         """Return until when a success may take the fast lane, if nothing else forbids it."""
         ...
 
+    def fill(self, *, calls: int, failures: int, slow: int) -> None:
+        """Take over what stood in another window, as if it had just come, at a price that does not grow with it."""
+        ...
+
 
 class Window(Protocol):
     """A choice of window; it opens a live one for each generation of a circuit."""
@@ -164,6 +168,10 @@ class LiveTimeWindow:
         """Return when the running bucket ends."""
         return (self._index + 1) * self._width
 
+    def fill(self, *, calls: int, failures: int, slow: int) -> None:
+        """Take over what stood in another window. In which order it came is not known, so no streak is."""
+        self.ok, self.failed, self.slow = self.ok + calls - failures, self.failed + failures, self.slow + slow
+
     def _turn(self, now: float) -> None:
         """Mark the beginning of every bucket that began since the last look; at most one turn of the ring."""
         index = int(now // self._width)
@@ -219,6 +227,13 @@ class LiveCountWindow:
         """Return for ever: a success never ages a window by count."""
         return inf
 
+    def fill(self, *, calls: int, failures: int, slow: int) -> None:
+        """Take over what stood in another window, bad calls last: they stay the longest. No streak is known."""
+        self.ok, self.failed, self.slow = self.ok + calls - failures, self.failed + failures, self.slow + slow
+        last = self.ok + self.failed
+        self._failures.extend(range(last - min(failures, self._size) + 1, last + 1))
+        self._slows.extend(range(last - min(slow, self._size) + 1, last + 1))
+
 
 @final
 class BlindWindow:
@@ -246,3 +261,6 @@ class BlindWindow:
     def lane(self) -> float:
         """Return for ever."""
         return inf
+
+    def fill(self, *, calls: int, failures: int, slow: int) -> None:
+        """Take over nothing: it sees nothing."""

@@ -54,7 +54,7 @@ def breaker_settings(
     settings = BreakerSettings(
         window=_checked_window(window),
         rules=chosen or (FailureRate(0.5, minimum_calls=minimum_calls),),
-        open_for=open_for if isinstance(open_for, OpenFor) else _open_for(open_for),
+        open_for=open_for if isinstance(open_for, OpenFor) else OpenFor(open_for),
         half_open_calls=half_open_calls,
         probe_lease=lease,
     )
@@ -91,8 +91,3 @@ def _checked_window(window: Window | None) -> Window:
     if not callable(getattr(window, "start", None)):
         refuse("window", window, "a TimeWindow or a CountWindow")
     return window
-
-
-def _open_for(seconds: float | timedelta) -> OpenFor:
-    base = seconds_of("open_for", seconds)
-    return OpenFor(base, cap=max(600.0, base))

@@ -17,8 +17,10 @@ def checked_snapshot(snapshot: Mapping[str, object]) -> dict[str, Any]:
     Raises:
         ConfigurationError: if anything is missing or impossible.
     """
+    from collections.abc import Mapping
+
     shaped: object = snapshot
-    if not isinstance(shaped, dict):
+    if not isinstance(shaped, Mapping):
         refuse("snapshot", shaped, "what CircuitBreaker.snapshot() returned")
     state = snapshot.get("state")
     if not isinstance(state, str) or state not in set(CircuitState):
@@ -33,5 +35,12 @@ def checked_snapshot(snapshot: Mapping[str, object]) -> dict[str, Any]:
         "generation": positive_count("snapshot['generation']", snapshot.get("generation"), least=0, most=10**18),
         "openings": positive_count("snapshot['openings']", snapshot.get("openings"), least=0),
         "open_for": seconds_of("snapshot['open_for']", snapshot.get("open_for"), zero=True),
+        "last_failure": _class_name(snapshot.get("last_failure")),
         **counts,
     }
+
+
+def _class_name(failure: object) -> str | None:
+    if failure is not None and not (isinstance(failure, str) and failure.isidentifier() and len(failure) <= 200):
+        refuse("snapshot['last_failure']", failure, "the name of an exception class, or null")
+    return failure

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import selectors
+from contextlib import suppress
 from functools import partial
 from math import inf, ulp
 from typing import TYPE_CHECKING, Any, TypeVar, cast, final
@@ -11,7 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast, final
 import anyio
 
 from finresilience.testing.deadlock import deadlock
-from finresilience.testing.workers import for_clock, held_workers
+from finresilience.testing.errands import Errand
+from finresilience.testing.workers import held_workers, on_errand
 
 if TYPE_CHECKING:
     from collections import deque
@@ -69,7 +71,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._clock_resolution = ulp(when)
 
     def wake(self) -> None:
-        if not self.is_closed():
+        with suppress(RuntimeError):  # closed this moment
             self.call_soon_threadsafe(_nothing)
 
     def is_here(self) -> bool:
@@ -80,7 +82,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         hold = self.clock.hold()
         hold.take()
         try:
-            future = super().run_in_executor(executor, for_clock, self.clock, func, *args)
+            future = super().run_in_executor(executor, on_errand, Errand(self.clock, hold.is_taken), func, *args)
         except BaseException:
             hold.release()
             raise

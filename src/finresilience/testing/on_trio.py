@@ -19,16 +19,16 @@ from outcome import Error
 from trio.testing import MockClock, active_thread_count
 
 from finresilience.testing.deadlock import deadlock, frames
+from finresilience.testing.errands import clock_of_token
 from finresilience.testing.errors import DeadlockError
 from finresilience.testing.stories import name_of
-from finresilience.testing.virtual import running
+from finresilience.testing.virtual import VirtualClock, running
 from finresilience.testing.workers import held_workers
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
 
     from finresilience.testing.chance import Chance
-from finresilience.testing.virtual import VirtualClock
 
 T = TypeVar("T")
 
@@ -53,6 +53,8 @@ def run(main: Callable[[], Awaitable[T]], *, clock: VirtualClock, chance: Chance
 class TrioDriver(trio.abc.Instrument):
     """Moves a `MockClock` for a `VirtualClock`."""
 
+    _token: trio.lowlevel.TrioToken
+
     def __init__(self, clock: VirtualClock, patience: float) -> None:
         self.mock: MockClock = MockClock(autojump_threshold=0)
         self.mock.jump(clock.monotonic())
@@ -65,18 +67,19 @@ class TrioDriver(trio.abc.Instrument):
         self._scope = trio.CancelScope()
         self._name = ""
         self._main: trio.lowlevel.Task | None = None
-        self._token: trio.lowlevel.TrioToken | None = None
 
     async def main(self, function: Callable[[], Awaitable[T]]) -> T:
         """Run `function`, and end it with `DeadlockError` once it can never go on."""
         self._name = name_of(function)
         self._main, self._token = trio.lowlevel.current_task(), trio.lowlevel.current_trio_token()
+        clock_of_token[self._token] = self._clock
         self._clock.attach(self)
         result: list[T] = []
         try:
             with self._scope:
                 result.append(await function())
         finally:
+            del clock_of_token[self._token]
             self._main = None
             if self.dead is not None:
                 raise self.dead
@@ -89,9 +92,8 @@ class TrioDriver(trio.abc.Instrument):
         self.mock._virtual_base = when  # `jump` takes a difference, which is not exact
 
     def wake(self) -> None:
-        if self._token is not None:
-            with suppress(trio.RunFinishedError):
-                self._token.run_sync_soon(_nothing)
+        with suppress(trio.RunFinishedError):
+            self._token.run_sync_soon(_nothing)
 
     def is_here(self) -> bool:
         return trio.lowlevel.in_trio_run() and trio.lowlevel.current_clock() is self.mock
@@ -123,10 +125,9 @@ class TrioDriver(trio.abc.Instrument):
 
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
         """News came while we waited: go back to jumping at once when idle."""
-        if self._waiting:
-            self._waiting = False
-            self.mock.autojump_threshold = 0
-            trio.lowlevel.remove_instrument(self)
+        self._waiting = False
+        self.mock.autojump_threshold = 0
+        trio.lowlevel.remove_instrument(self)
 
     def _give_up(self, why: str) -> None:
         """Cancel the run; if it stands still again, break its shields, then its waits, for an error in the loop itself leaves ruins."""

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import sys
+from contextlib import contextmanager, suppress
 from functools import partial
 from heapq import heappop, heappush
 from inspect import isawaitable
 from math import inf, ulp
-from threading import Event, Lock, get_ident, local
+from threading import Lock, get_ident, local
 from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias, TypeVar, TypeVarTuple, cast, final
 
 from finresilience._checks import refuse, seconds_of
 from finresilience.clock import install
 from finresilience.errors import ConfigurationError
 from finresilience.testing.clock import NEW_YEAR, Wall
+from finresilience.testing.errands import Hold, Sleeper, errand_here
 from finresilience.testing.errors import DeadlockError
 from finresilience.testing.stories import name_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Generator
     from datetime import datetime, timedelta
-    from types import TracebackType
 
     from finresilience.testing.chance import Chance
+    from finresilience.testing.errands import Errand
 
 Backend: TypeAlias = Literal["asyncio", "trio"]
 T = TypeVar("T")
@@ -39,13 +41,6 @@ class Driver(Protocol):
     def wake(self) -> None: ...
 
     def is_here(self) -> bool: ...
-
-
-class _Thread(local):
-    clock: VirtualClock | None = None  # set where this thread does work that the clock's loop waits for
-
-
-this_thread: Final[_Thread] = _Thread()
 
 
 @final
@@ -72,13 +67,16 @@ class VirtualClock(Wall):
         self._lock = Lock()
         self._home = 0  # the thread of the loop
         self._held = 0
-        self._sleepers: list[tuple[float, int, _Sleeper]] = []  # threads that sleep on this clock
+        self._runs = 0
+        self._loans: list[Errand] = []  # workers that wait for this clock or its loop, and hold nothing meanwhile
+        self._sleepers: list[tuple[float, int, Sleeper]] = []  # threads that sleep on this clock
         self._count = 0
 
     @classmethod
     def current(cls) -> VirtualClock:
         """Return the clock of the `run_virtual` around us, or raise a `ConfigurationError` outside any."""
-        clock = running.clock or this_thread.clock
+        errand = errand_here()
+        clock = running.clock or (errand and errand.clock)
         if clock is None:
             message = "there is no virtual clock here: call this inside run_virtual(...)"
             raise ConfigurationError(message)
@@ -144,23 +142,48 @@ class VirtualClock(Wall):
             if self._driver is not None:
                 self._at = self._driver.now()
             self._driver, self._held, self._claimed = None, 0, False
+            self._runs += 1
+            self._loans.clear()
             left, self._sleepers = self._sleepers, []
         for _, _, sleeper in left:
             sleeper.stranded = True
             sleeper.woken.set()
 
-    def change_holds(self, by: int) -> None:
-        """Count work that left the loop (+1) or came back (-1); a loop that stands idle looks again. Internal."""
+    def take_hold(self) -> int:
+        """Count work that left the loop, and return the number of this run. Internal."""
         with self._lock:
-            self._held += by
+            self._held += 1
+            return self._runs
+
+    def give_hold(self, run: int) -> None:
+        """Count work that came back, unless its run is over; a loop that stands idle looks again. Internal."""
+        with self._lock:
+            if run != self._runs:
+                return
+            self._held -= 1
             driver = self._driver
-        if by < 0 and driver is not None and get_ident() != self._home:
+        if driver is not None and get_ident() != self._home:
             driver.wake()
+
+    @contextmanager
+    def lent(self, errand: Errand) -> Generator[None]:
+        """Let `errand` hold nothing inside, because its thread waits for this clock's loop. Internal."""
+        with self._lock:
+            self._loans.append(errand)
+        try:
+            yield
+        finally:
+            self._take_back(errand)
+
+    def _take_back(self, errand: Errand) -> None:
+        with self._lock, suppress(ValueError):  # it is gone if the run is over
+            self._loans.remove(errand)
 
     @property
     def held(self) -> int:
-        """How much work is out. Internal."""
-        return self._held
+        """How much work is out; less than nothing where trio counts its threads itself. Internal."""
+        with self._lock:
+            return self._held - sum(errand.waited_for() for errand in self._loans)
 
     def jump(self, timer: float) -> bool:
         """Jump to the loop's next `timer` (inf: none) or to a thread's, whichever comes first; say whether there was any. Internal."""
@@ -177,20 +200,27 @@ class VirtualClock(Wall):
         if driver is None:  # detached meanwhile
             return
         driver.jump_to(when)
-        woken: list[_Sleeper] = []
+        woken: list[Sleeper] = []
         with self._lock:
             while self._sleepers and self._sleepers[0][0] <= when:
                 woken.append(heappop(self._sleepers)[2])
-            self._held += sum(sleeper.lent for sleeper in woken)  # taken back before the thread runs: no gap to jump through
         for sleeper in woken:
+            if sleeper.errand is not None:
+                self._take_back(sleeper.errand)  # before the thread runs: no gap to jump through
             sleeper.woken.set()
 
     def _sleep_in_thread(self, wait: float, driver: Driver) -> None:
-        sleeper = _Sleeper(lent=is_worker())
+        errand = errand_here()
+        sleeper = Sleeper(errand if errand is not None and errand.clock is self else None)
         with self._lock:
-            self._count += 1
-            heappush(self._sleepers, (driver.now() + wait, self._count, sleeper))
-            self._held -= sleeper.lent
+            if self._driver is driver:
+                self._count += 1
+                heappush(self._sleepers, (driver.now() + wait, self._count, sleeper))
+                if sleeper.errand is not None:
+                    self._loans.append(sleeper.errand)
+            else:  # the run ended this moment
+                sleeper.stranded = True
+                sleeper.woken.set()
         driver.wake()
         sleeper.woken.wait()
         if sleeper.stranded:
@@ -201,65 +231,12 @@ class VirtualClock(Wall):
         return f"<VirtualClock at {self.monotonic():.9g} s, {'running' if self._driver else 'at rest'}, held {self._held} times>"
 
 
-@final
-class Hold:
-    """Keeps a virtual clock from jumping, once, from the first `take` (or `with`) to the first `release`."""
-
-    __slots__ = ("_clock", "_taken")
-
-    def __init__(self, clock: VirtualClock) -> None:
-        self._clock = clock
-        self._taken = False
-
-    def take(self) -> None:
-        if not self._taken:
-            self._taken = True
-            self._clock.change_holds(+1)
-
-    def release(self) -> None:
-        if self._taken:
-            self._taken = False
-            self._clock.change_holds(-1)
-
-    def __enter__(self) -> None:
-        self.take()
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /) -> None:
-        self.release()
-
-
-@final
-class _Sleeper:
-    __slots__ = ("lent", "stranded", "woken")
-
-    def __init__(self, *, lent: bool) -> None:
-        self.lent = lent
-        self.stranded = False
-        self.woken = Event()
-
-
 class _Running(local):  # set in the thread of a loop, while it runs
     clock: VirtualClock | None = None
     chance: Chance | None = None
 
 
 running: Final[_Running] = _Running()
-
-
-def is_worker() -> bool:
-    """Say whether this thread does work that holds a virtual clock: for anyio or asyncio, or for trio. Internal."""
-    if this_thread.clock is not None:
-        return True
-    trio = sys.modules.get("trio")
-    if trio is None:
-        return False
-    try:
-        trio.from_thread.check_cancelled()
-    except RuntimeError:  # "this thread wasn't created by Trio"
-        return False
-    except trio.Cancelled:  # it was, and its task is cancelled
-        return True
-    return True
 
 
 def settled(when: float) -> float:

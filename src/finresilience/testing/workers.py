@@ -10,12 +10,13 @@ from contextlib import contextmanager
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, TypeVar, final
 
-from finresilience.testing.virtual import is_worker, running, this_thread
+from finresilience.testing.errands import Errand, errand_here, this_thread
+from finresilience.testing.virtual import running
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
 
-    from finresilience.testing.virtual import Hold, VirtualClock
+    from finresilience.testing.errands import Hold
 
 T = TypeVar("T")
 
@@ -54,9 +55,10 @@ def _wrap_asyncio() -> list[tuple[Any, str, Any]]:
         if clock is None:
             return await work_in_thread(func, args, abandon_on_cancel=bool(abandon_on_cancel), limiter=limiter)
         hold = clock.hold()
+        errand = Errand(clock, hold.is_taken)
         gate: Any = _Gate(limiter or cls.current_default_thread_limiter(), hold)
         try:
-            return await work_in_thread(for_clock, (clock, func, *args), abandon_on_cancel=bool(abandon_on_cancel), limiter=gate)
+            return await work_in_thread(on_errand, (errand, func, *args), abandon_on_cancel=bool(abandon_on_cancel), limiter=gate)
         finally:
             hold.release()  # abandoned work is waited for by nobody, so it holds nothing
 
@@ -88,13 +90,13 @@ def _replace(owner: Any, **wrappers: Any) -> list[tuple[Any, str, Any]]:
     return originals
 
 
-def for_clock(clock: VirtualClock, func: Callable[..., T], *args: Any) -> T:
-    """Run `func` in a thread whose work holds `clock`."""
-    outer, this_thread.clock = this_thread.clock, clock
+def on_errand(errand: Errand, func: Callable[..., T], *args: Any) -> T:
+    """Run `func` in a thread that does `errand`."""
+    outer, this_thread.errand = this_thread.errand, errand
     try:
         return func(*args)
     finally:
-        this_thread.clock = outer
+        this_thread.errand = outer
 
 
 def _lent(func: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
@@ -102,18 +104,15 @@ def _lent(func: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
 
     Both changes happen inside the loop, so that no jump fits in between.
     """
-    if not is_worker():
+    errand = errand_here()
+    if errand is None:
         return func
 
     async def work(*args: Any) -> Any:
-        clock = running.clock
-        if clock is None:
+        if running.clock is not errand.clock:  # the loop of somebody else
             return await func(*args)
-        clock.change_holds(-1)
-        try:
+        with errand.clock.lent(errand):
             return await func(*args)
-        finally:
-            clock.change_holds(+1)
 
     return work
 
