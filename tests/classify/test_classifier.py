@@ -65,11 +65,14 @@ def test_a_uuid_with_503_in_a_message_changes_nothing() -> None:
 def test_the_words_of_a_message_are_not_even_built() -> None:
     class Secretive(AcmeError):
         def __str__(self) -> str:
-            raise KeyboardInterrupt  # nothing that judges may swallow this
+            read.append(self)
+            return "HTTP 402"
 
         __repr__ = __str__
 
+    read: list[Secretive] = []
     assert payments_classifier().error(Secretive()) == Verdict(UNKNOWN)
+    assert read == []
 
 
 # ---------------------------------------------------------------- order
@@ -190,8 +193,13 @@ def test_the_same_error_is_always_told_the_same() -> None:
         ({"when": [("503", RETRYABLE)]}, "when takes"),
         ({"when": [(exploding, 503)]}, "a rule takes"),
         ({"code_of": "code"}, "code_of takes a function, not a str"),
+        ({"types": AcmeError}, "types takes a mapping of rules, not a type"),
+        ({"codes": ["51"]}, "codes takes a mapping of rules, not a list"),
+        ({"status": 503}, "status takes a mapping of rules, not a int"),
+        ({"when": exploding}, "when takes pairs of predicate and rule, not a function"),
+        ({"clock": 7.0}, "clock takes a Clock, not a float"),
     ],
-    ids=range(14),
+    ids=range(19),
 )
 def test_a_rule_of_the_wrong_kind_is_refused_at_construction(rules: Any, what: Any) -> None:
     with pytest.raises(ConfigurationError, match=f"ErrorClassifier: {what}"):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 import pytest
 
 from finresilience import NON_RETRYABLE, RETRYABLE, CircuitBreaker, Constant, Effect, ErrorClassifier, Event, Pipeline, Retry, Timeout
 from finresilience.testing import ManualClock, run_virtual
+
+if TYPE_CHECKING:
+    from finresilience.testing.virtual import Backend
 
 
 class Down(Exception):
@@ -54,6 +57,21 @@ class Provider:
         return line
 
 
+class Held:
+    """Work that says when it has begun and goes on until it is let go; then it raises, or answers."""
+
+    def __init__(self, end: Any = "ok") -> None:
+        self._end = end
+        self.begun, self.let_go = anyio.Event(), anyio.Event()
+
+    async def work(self, *_: Any) -> Any:
+        self.begun.set()
+        await self.let_go.wait()
+        if isinstance(self._end, BaseException):
+            raise self._end
+        return self._end
+
+
 def guarded(effect: Effect = Effect.IDEMPOTENT_BY_NATURE, *, heard: list[Event] | None = None, **more: Any) -> Pipeline:
     """A pipeline of all three policies that retries at once, on virtual time."""
     listeners = [] if heard is None else [heard.append]
@@ -64,7 +82,7 @@ def guarded(effect: Effect = Effect.IDEMPOTENT_BY_NATURE, *, heard: list[Event] 
 
 def on(backend: str, function: Any, *args: Any) -> Any:
     """Run an async function on virtual time."""
-    return run_virtual(function, *args, backend=backend)  # type: ignore[arg-type]  # parametrized by name
+    return run_virtual(function, *args, backend=cast("Backend", backend))
 
 
 def still() -> ManualClock:

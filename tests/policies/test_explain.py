@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from math import inf
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, strategies as st
 
 from finresilience import CircuitBreaker, ConfigurationError, Constant, Custom, Effect, Pipeline, Retry, StillUnknown, Timeout
-from finresilience.policies.explain import Explanation
 from tests.laws.worlds import RULES, Down, still
+
+if TYPE_CHECKING:
+    from finresilience.policies.explain import Explanation
 
 COOPERATIVE = "a plain function is not stopped by Timeout: hand remaining() to its client, or set thread_limit"
 NO_INQUIRY = "no inquiry: unknown outcomes are left to reconciliation"

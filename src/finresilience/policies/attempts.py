@@ -105,9 +105,9 @@ class Attempts:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /) -> bool:
-        if self._token is not None:
-            current.reset(self._token)
-            self._token = None
+        assert self._token is not None  # noqa: S101 - nobody leaves what was not entered
+        current.reset(self._token)
+        self._token = None
         try:
             return self._judged(error)
         finally:

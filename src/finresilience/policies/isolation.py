@@ -14,20 +14,18 @@ if TYPE_CHECKING:
 class Isolation:
     """Keeps a circuit shut until `release`, or to the end of a `with` block. Releasing twice changes nothing."""
 
-    __slots__ = ("_breaker",)
+    __slots__ = ("_held",)
 
     def __init__(self, breaker: CircuitBreaker) -> None:
-        self._breaker: CircuitBreaker | None = breaker
+        self._held: list[CircuitBreaker] = [breaker]
 
     def release(self) -> None:
         """Let go. The circuit begins closed and empty once nobody holds it."""
-        breaker = self._breaker
-        if breaker is None:
+        try:
+            breaker = self._held.pop()  # one step: of two threads that let go at once, one does
+        except IndexError:
             return
-        with breaker._lock:  # two threads may let go at once
-            held, self._breaker = self._breaker is not None, None
-        if held:
-            breaker.rejoin()
+        breaker.rejoin()
 
     def __enter__(self) -> Isolation:
         return self

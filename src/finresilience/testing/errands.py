@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from threading import Event, local
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,12 +36,12 @@ def errand_here() -> Errand | None:
     """Return what this thread does for the loop of a virtual clock that waits for it, if it does. Internal."""
     if this_thread.errand is not None:
         return this_thread.errand
-    parent = getattr(sys.modules.get("trio._threads"), "PARENT_TASK_DATA", None)  # private, pinned by a test
+    parent: Any = getattr(sys.modules.get("trio._threads"), "PARENT_TASK_DATA", None)  # private, pinned by a test
     clock = clock_of_token.get(getattr(parent, "token", None))
     if clock is None:
         return None
-    register: list[object] = getattr(parent, "task_register", [])  # trio empties it when it abandons the thread
-    return Errand(clock, lambda: bool(register) and register[0] is not None)
+    register = parent.task_register
+    return Errand(clock, lambda: register[0] is not None)  # trio empties it when it abandons the thread
 
 
 @final
