@@ -54,11 +54,13 @@ class CallContext:
         self.deadline: float | None = deadline
         self.clock: Clock = clock
 
-    def __getattr__(self, name: str) -> Any:
-        """Return the default of a fact that was never set."""
-        if name in _UNSET:
-            return _UNSET[name]
-        raise AttributeError(name)
+    if not TYPE_CHECKING:  # pragma: no branch - a type checker shall go by the declarations above, and see a fact that is misspelt
+
+        def __getattr__(self, name: str) -> Any:
+            """Return the default of a fact that was never set."""
+            if name in _UNSET:
+                return _UNSET[name]
+            raise AttributeError(name)
 
     def inherit(self, outer: CallContext) -> None:
         """Take over what the call outside gives to calls inside: key, reference and budget, not its deadline."""

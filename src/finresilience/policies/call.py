@@ -17,20 +17,15 @@ from finresilience.errors import (
     CircuitOpenError,
     DeadlineExceededError,
     ExpiredError,
-    FinresilienceError,
     RefusedError,
-    UnknownOutcomeError,
 )
-from finresilience.events import CallAbandoned, CallRefused, OutcomeUnknown, RetriesExhausted, RetryScheduled
+from finresilience.events import CallAbandoned, RetryScheduled
 from finresilience.outcome import (
     NON_RETRYABLE,
-    Declined,
     Effect,
-    Failed,
     Ok,
     Outcome,
     Refused,
-    Unknown,
     Verdict,
 )
 from finresilience.policies.decorate import not_a_value
@@ -44,11 +39,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Reasons that a person wants to hear of: the error would have allowed another attempt.
-_EXHAUSTED: Final = frozenset(
-    {Stop.ATTEMPTS, Stop.ELAPSED, Stop.DEADLINE, Stop.BUDGET, Stop.TREE_BUDGET, Stop.NESTED, Stop.PROBE, Stop.CIRCUIT}
-)
-_TRIES: Final = "__finresilience_tries__"  # on an error: (attempts that led to it, the number of that exhaustion)
+TRIES: Final = "__finresilience_tries__"  # on an error: (attempts that led to it, the number of that exhaustion)
 
 
 @final
@@ -81,26 +72,26 @@ class Call:
         "_answer",
         "_carry",
         "_error",
-        "_join",
-        "_plan",
         "_probing",
-        "_refusal",
-        "_stop",
         "_tried",
-        "_tries",
-        "_waits",
         "args",
         "attempt_started",
         "breaker",
         "context",
         "deadline",
         "fn",
+        "join",
         "kwargs",
         "limit",
         "permit",
+        "plan",
+        "refusal",
         "running",
         "started",
+        "stop",
+        "tries",
         "wait",
+        "waits",
     )
 
     def __init__(
@@ -113,7 +104,7 @@ class Call:
         *,
         context: CallContext | None = None,
     ) -> None:
-        self._plan = plan
+        self.plan = plan
         self.fn = fn
         self.args: tuple[Any, ...] = args
         self.kwargs: dict[str, Any] = kwargs
@@ -127,16 +118,16 @@ class Call:
         self.permit: Permit | None = None
         self.running = False  # whether an attempt is under way
         self.wait: float | None = 0.0  # seconds before the next attempt; None once the call has ended
-        self._join = Join(plan.effect, keyed=self.context.key is not None)
-        self._tries = 0
+        self.join = Join(plan.effect, keyed=self.context.key is not None)
+        self.tries = 0
         self._tried = exhaustions.number
         self._carry = 0.0
-        self._waits: list[float] = []
-        self._stop = Stop.ONCE
+        self.waits: list[float] = []
+        self.stop = Stop.ONCE
         self._probing = False
         self._error: Exception | None = None
         self._answer: Any = None
-        self._refusal: Refused | None = None
+        self.refusal: Refused | None = None
         if plan.retry is not None:
             plan.retry.deposit(started, succeeded=False)
 
@@ -151,16 +142,16 @@ class Call:
 
     def admit(self) -> bool:
         """Return whether the next attempt may be made; if not, the call has ended."""
-        now = self._plan.owner._now()
+        now = self.plan.owner._now()
         if now >= self.deadline:
-            return self._refuse(Refused(DeadlineExceededError, (self._plan.owner.name, now - self.deadline)), Stop.DEADLINE)
+            return self._refuse(Refused(DeadlineExceededError, (self.plan.owner.name, now - self.deadline)), Stop.DEADLINE)
         if self.breaker is not None:
             self.permit = self.breaker.admit(now)
             if self.permit is None:
                 return self._refuse(Refused(CircuitOpenError, self.breaker.facts(now)), Stop.CIRCUIT)
             self._probing = isinstance(self.permit, Probe)
         self.attempt_started = now
-        timeout = self._plan.timeout
+        timeout = self.plan.timeout
         self.limit = self.deadline if timeout is None else min(self.deadline, now + timeout.seconds)
         return True
 
@@ -169,15 +160,15 @@ class Call:
         call = self.context
         own = CallContext(None if self.limit == inf else self.limit, call.clock)
         own.inherit(call)
-        own.key, own.attempt = call.key, self._join.sent + 1
+        own.key, own.attempt = call.key, self.join.sent + 1
         self.context = own
         self._tried = exhaustions.number
         self.running = True
         return own
 
     def _refuse(self, refusal: Refused, stop: Stop) -> bool:
-        self._stop = stop
-        self._refusal = refusal
+        self.stop = stop
+        self.refusal = refusal
         self.wait = None
         return False
 
@@ -185,7 +176,7 @@ class Call:
 
     def returned(self, value: Any, *, late: bool = False) -> None:
         """Take the answer of an attempt; `late` where it came after its expiry: it wins, and counts as slow (law 3)."""
-        plan, now = self._plan, self._plan.owner._now()
+        plan, now = self.plan, self.plan.owner._now()
         self.running = False
         verdict = None
         if value.__class__ not in plan.plain:
@@ -200,13 +191,13 @@ class Call:
         if self.breaker is not None and self.permit is not None:
             slow = late or now - self.attempt_started > plan.slow_after
             self.breaker.settle(self.permit, now, failed=False, slow=slow)
-        self._join.sent += 1
+        self.join.sent += 1
         self._answer = Ok(value)
         self.wait = None
 
     def failed(self, error: Exception) -> None:
         """Take the error of an attempt."""
-        plan, now = self._plan, self._plan.owner._now()
+        plan, now = self.plan, self.plan.owner._now()
         self.running = False
         if isinstance(error, RefusedError):  # by a policy further in, or by the function: it was not sent (law 5)
             self._give_back()
@@ -215,26 +206,26 @@ class Call:
         verdict = plan.judge(error, sent=self.context.sent or not plan.marks_sent)
         if isinstance(error, ExpiredError) and now < self.attempt_started + plan.threshold:
             verdict = Verdict(verdict.classification, counts_against_provider=False)  # it had no fair chance to answer (law 4)
-        tries, number = getattr(error, _TRIES, (1, 0))
-        self._tries += (tries if number > self._tried else 1) - 1
+        tries, number = getattr(error, TRIES, (1, 0))
+        self.tries += (tries if number > self._tried else 1) - 1
         self._ended(verdict, now, error, None, type(error).__name__)
 
     def abandoned(self) -> None:
         """Take note that somebody outside cancelled the call, in an attempt or between two. Every permit goes back."""
-        plan, now = self._plan, self._plan.owner._now()
+        plan, now = self.plan, self.plan.owner._now()
         plan.ends.abandoned += 1
         if self.permit is not None and self.breaker is not None and now >= self.deadline and self._fair(now):
             self.breaker.settle(self.permit, now, failed=True, failure="ExpiredError")  # an inherited deadline, not a whim
             self.permit = None
         self._give_back()
-        may_be_sent = self._join.end() is End.UNKNOWN or (self.running and (self.context.sent or not plan.marks_sent))
+        may_be_sent = self.join.end() is End.UNKNOWN or (self.running and (self.context.sent or not plan.marks_sent))
         self._error = None
         if may_be_sent and plan.effect is not Effect.READ and plan.speaks:
-            attempt, ran = self._join.sent + 1, now - self.attempt_started
+            attempt, ran = self.join.sent + 1, now - self.attempt_started
             plan.owner._publish(CallAbandoned(name=plan.owner.name, attempt=attempt, ran=ran, reference=self.context.reference))
 
     def _fair(self, now: float) -> bool:
-        return now >= self.attempt_started + self._plan.threshold
+        return now >= self.attempt_started + self.plan.threshold
 
     def _give_back(self) -> None:
         if self.permit is not None and self.breaker is not None:
@@ -244,22 +235,22 @@ class Call:
     def _ended(self, verdict: Verdict, now: float, error: Exception | None, value: object, name: str) -> None:
         """Settle the permit, note the attempt, and decide what next. The permit is settled before any wait (law 6)."""
         self._settle(verdict, now, name)
-        self._join.attempt(verdict)
-        self._tries += 1
+        self.join.attempt(verdict)
+        self.tries += 1
         self._error = error
         self._answer = value
         decision = self._decide(verdict, now)
         if isinstance(decision, Stop):
-            self._stop = decision
+            self.stop = decision
             self.wait = None
             return
         self.wait, self._carry = decision
-        self._waits.append(self.wait)
-        self._plan.ends.retried += 1
-        self._plan.owner._publish(
+        self.waits.append(self.wait)
+        self.plan.ends.retried += 1
+        self.plan.owner._publish(
             RetryScheduled(
-                name=self._plan.owner.name,
-                attempt=self._join.sent,
+                name=self.plan.owner.name,
+                attempt=self.join.sent,
                 classification=verdict.classification,
                 error_type=name,
                 delay=self.wait,
@@ -276,18 +267,18 @@ class Call:
         if not failed and verdict.classification is not NON_RETRYABLE:
             breaker.release(permit)  # not the provider's doing: it says nothing about it
             return
-        slow = now - self.attempt_started > self._plan.slow_after
+        slow = now - self.attempt_started > self.plan.slow_after
         breaker.settle(permit, now, failed=failed, slow=slow, failure=name, hint=verdict.retry_after)
 
     def _decide(self, verdict: Verdict, now: float) -> tuple[float, float] | Stop:
-        plan = self._plan
+        plan = self.plan
         if plan.retry is None:
             return may_repeat(verdict, plan.effect) or Stop.ONCE
         decision = plan.retry.settings.decide(
             verdict,
             effect=plan.effect,
-            attempt=self._join.sent,
-            spent=self._tries,
+            attempt=self.join.sent,
+            spent=self.tries,
             elapsed=now - self.started,
             left=self.deadline - now,
             u=plan.retry._chance(),
@@ -311,106 +302,13 @@ class Call:
         self._error = self._answer = None
         try:
             if isinstance(answer, Ok):
-                self._plan.ends.ok += 1
-                if self._plan.retry is not None:
-                    self._plan.retry.deposit(self.attempt_started, succeeded=True)
+                self.plan.ends.ok += 1
+                if self.plan.retry is not None:
+                    self.plan.retry.deposit(self.attempt_started, succeeded=True)
                 done: Ok[Any] = answer
                 return done
-            return self._unfortunate(error, answer)
+            from finresilience.policies.ending import unfortunate
+
+            return unfortunate(self, error, answer)
         finally:
             del error, answer
-
-    def _unfortunate(self, error: Exception | None, value: object) -> Outcome[Any]:
-        plan, end = self._plan, self._join.end()
-        try:
-            if end is End.REFUSED and self._refusal is not None:
-                plan.ends.refused += 1
-                self._tell_refusal(self._refusal)
-                return self._refusal
-            if error is not None and not isinstance(error, FinresilienceError):
-                self._annotate(error)
-            if plan.retry is not None and self._stop in _EXHAUSTED and self._join.sent:
-                self._tell_exhausted(error, value)
-            if end is End.UNKNOWN:
-                plan.ends.unknown += 1
-                return Unknown(self._unknown(error, value))
-            if end is End.DECLINED:
-                plan.ends.declined += 1
-                return Declined(error, value=value, name=plan.owner.name)
-            plan.ends.failed += 1
-            return Failed(error, value=value, name=plan.owner.name)
-        finally:
-            del error, value
-
-    def _unknown(self, error: Exception | None, value: object) -> Exception:
-        plan = self._plan
-        try:
-            name = type(value if error is None else error).__name__
-            if plan.speaks and plan.inquiry is None:  # with an inquiry, it tells if nobody knew
-                plan.owner._publish(
-                    OutcomeUnknown(name=plan.owner.name, attempts=self._join.sent, error_type=name, reference=self.context.reference)
-                )
-            elif not plan.speaks and error is not None:
-                return error  # a lone breaker passes on what it saw
-            unknown = UnknownOutcomeError(
-                plan.owner.name,
-                attempts=self._join.sent,
-                happened=self._happened(error, name),
-                held_back=self._held_back(),
-                reference=self.context.reference,
-                value=value,
-            )
-            unknown.__cause__ = error
-            self._mark(unknown)
-            return unknown
-        finally:
-            del error, value
-
-    def _happened(self, error: Exception | None, name: str) -> str:
-        if isinstance(error, ExpiredError):
-            return f"no answer within {error.limit:.3g} s after the request was sent"
-        if error is None:
-            return f"the answer, a {name}, tells nothing"
-        return f"{name} after the request may have left"
-
-    def _held_back(self) -> str:
-        tried = "Nothing was retried" if self._join.sent <= 1 else "It was not tried again"
-        return f"{tried}, because {self._stop.value}."
-
-    def _annotate(self, error: Exception) -> None:
-        """Leave a note on the caller's own error: attempts and waits. One note, however often the same object is raised."""
-        self._mark(error)
-        if self._join.sent <= 1 and self._stop not in _EXHAUSTED:
-            return
-        waits = ", ".join(f"{wait:.3g}" for wait in self._waits)
-        times = "1 attempt" if self._join.sent == 1 else f"{self._join.sent} attempts"
-        note = f"finresilience: {self._plan.owner.name}: {times}, waits [{waits}] s; stopped because {self._stop.value}"
-        notes = getattr(error, "__notes__", None)
-        if notes:
-            notes[:] = [old for old in notes if not old.startswith(f"finresilience: {self._plan.owner.name}: ")]
-        error.add_note(note)
-
-    def _mark(self, error: Exception) -> None:
-        if self._plan.retry is not None:
-            exhaustions.number += 1
-            error.__dict__[_TRIES] = (self._tries, exhaustions.number)
-
-    def _tell_refusal(self, refusal: Refused) -> None:
-        owner = self._plan.owner
-        if owner._publish.wants_all:
-            reason = type(refusal.error).__name__
-            owner._publish(CallRefused(name=owner.name, reason=reason, reference=self.context.reference))
-
-    def _tell_exhausted(self, error: Exception | None, value: object) -> None:
-        owner = self._plan.owner
-        name = type(value if error is None else error).__name__
-        owner._publish(
-            RetriesExhausted(
-                name=owner.name,
-                attempts=self._join.sent,
-                error_type=name,
-                reason=self._stop.value,
-                reference=self.context.reference,
-            )
-        )
-        del error, value
