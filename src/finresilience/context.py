@@ -144,6 +144,7 @@ def derive_key(base: str, step: str) -> str:
     >>> derive_key("pay_1", "acme.charge")
     'pay_1:acme.charge'
     """
+    step = step.replace("%", "%25").replace(":", "%3A")  # or two steps could share a key, and one of them would be taken for a repeat
     key = f"{base}:{step}"
     if len(key) <= MAX_KEY and key.isascii() and key.isprintable():
         return key

@@ -149,12 +149,12 @@ def compare(core: BreakerCore, model: Model, now: float) -> None:
     model.news.clear()
     if model.state is S.OPEN:
         assert core.retry_after(now) == max(0.0, model.until - now)
-        assert core.shut_until == model.until
+        assert core.shut is not None and core.shut[1] == model.until
     elif model.state in {S.FORCED_OPEN, S.ISOLATED}:
         assert core.retry_after(now) is None
-        assert core.shut_until == inf
+        assert core.shut is not None and core.shut[1] == inf
     else:
-        assert core.shut_until == -inf
+        assert core.shut is None
         full = model.state is S.HALF_OPEN and len(model.cards) + len(model.votes) == model.size
         assert core.retry_after(now) == (max(0.0, min(card.expires for card in model.cards) - now) if full else 0.0)
 

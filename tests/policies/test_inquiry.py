@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import gc
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 import anyio
 import pytest
@@ -238,3 +240,28 @@ def test_an_expired_attempt_that_was_never_seen_fails_with_its_expiry(backend: s
     outcome = on(backend, pipeline.aoutcome, charge)
     assert isinstance(outcome, Failed)
     assert isinstance(outcome.error, ExpiredError)
+
+
+def raised(error: OSError) -> None:
+    raise type(error)
+
+
+@pytest.mark.parametrize("answer", [Found("receipt"), ABSENT, VAGUE, OSError()], ids=["found", "absent", "vague", "failed"])
+def test_an_inquiry_keeps_nothing_of_the_call_alive(answer: Any) -> None:
+    seen: list[ref[Any]] = []
+
+    def charge(card: Receipt) -> None:
+        seen.append(ref(card))
+        raise Lost
+
+    def used() -> None:
+        pipeline = acme()
+        pipeline.inquiry(schedule=(0,))(lambda card: raised(answer) if isinstance(answer, OSError) else answer)
+        pipeline.outcome(charge, Receipt("paid"))
+
+    gc.disable()
+    try:
+        used()
+        assert [watched() for watched in seen] == [None]
+    finally:
+        gc.enable()

@@ -209,7 +209,7 @@ def test_an_inquiry_that_is_interrupted_says_that_the_call_was_abandoned(where: 
 
 
 @pytest.mark.parametrize(
-    "schedule", [(), [], None, 5, "15", iter((1,)), (1,) * 101, (1, -1), (float("nan"),), (True,), ("1",), (1, float("inf"))], ids=repr
+    "schedule", [(), [], None, 5, "15", {1: 2}, (1,) * 101, (1, -1), (float("nan"),), (True,), ("1",), (1, float("inf"))], ids=repr
 )
 def test_an_unusable_schedule_is_refused_by_name(schedule: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"^schedule"):

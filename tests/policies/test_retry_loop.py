@@ -67,6 +67,24 @@ def test_each_loop_is_a_call_of_its_own_even_inside_another() -> None:
     assert policy.statistics()["ok"] == 3
 
 
+@both_loops
+def test_a_loop_may_be_begun_before_it_is_run(backend: str) -> None:
+    provider, passes = Provider(Down(), "paid"), list[int]()
+    begun = iter(iter(retry()))
+    for attempt in begun:
+        with attempt:
+            passes.append(attempt.number)
+            provider.charge()
+
+    async def world() -> None:
+        async for attempt in aiter(aiter(retry())):
+            with attempt:
+                passes.append(attempt.number)
+
+    on(backend, world)
+    assert passes == [1, 2, 1]
+
+
 def test_the_number_is_the_attempt_before_and_inside_its_block() -> None:
     numbers: list[tuple[int, int, int]] = []
     provider = Provider(Down(), Down(), "paid")

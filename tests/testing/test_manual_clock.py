@@ -143,6 +143,27 @@ def test_instant_lets_go_when_its_block_fails() -> None:
     assert ruling_clock() is before
 
 
+def test_to_leave_an_instant_that_was_never_entered_changes_nothing() -> None:
+    before = ruling_clock()
+    instant().__exit__(None, None, None)
+    assert ruling_clock() is before
+
+
+def test_instants_may_end_in_any_order() -> None:
+    before = ruling_clock()
+    first, second = instant(), instant()
+    first.__enter__()
+    inner = second.__enter__()
+    first.__exit__(None, None, None)
+    assert ruling_clock() is inner
+    second.__exit__(None, None, None)
+    assert ruling_clock() is before
+
+
+def test_it_tells_its_time() -> None:
+    assert repr(ManualClock(1.5)) == "<ManualClock at 1.5 s>"
+
+
 def test_instants_nest() -> None:
     with instant() as outer, instant() as inner:
         ruling_clock().sleep_sync(1)

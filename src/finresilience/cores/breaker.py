@@ -112,7 +112,7 @@ class BreakerCore:
 
     A core: told the time by its caller and the chance by `chance`; never sleeps, never looks at a clock. Not thread-safe:
     the shell calls it under its lock. Two attributes may be read without it: `window`, the permit of every call while the
-    circuit passes calls, and `shut_until`, before which nobody passes.
+    circuit passes calls, and `shut`, while nobody passes: the state, until when, the generation and the last failure, of one moment.
 
     Args:
         settings: what it was told.
@@ -135,7 +135,7 @@ class BreakerCore:
         "ok",
         "refused",
         "settings",
-        "shut_until",
+        "shut",
         "slow",
         "state",
         "window",
@@ -154,7 +154,7 @@ class BreakerCore:
         self.last_failure: str | None = None
         self.news: tuple[Change | Note, ...] = ()
         self.refused = 0
-        self.shut_until = _NEVER
+        self.shut: tuple[CircuitState, float, int, str | None] | None = None
         self.state = CircuitState.CLOSED
         self.window: LiveWindow | None = settings.window.start(now)
 
@@ -263,7 +263,7 @@ class BreakerCore:
         self._told = False
         if state is CircuitState.FORCED_OPEN:
             self._change(state, None, "forced open by hand")
-            self.shut_until = inf
+            self._shut(inf)
         elif state is CircuitState.DISABLED:
             self._change(state, BlindWindow(), "disabled by hand")
         else:
@@ -274,7 +274,7 @@ class BreakerCore:
         self._isolations += 1
         if self._isolations == 1:
             self._change(CircuitState.ISOLATED, None, "isolated by hand")
-            self.shut_until = inf
+            self._shut(inf)
 
     def rejoin(self, now: float) -> None:
         """End one isolation; after the last, begin closed and empty. One too many does nothing."""
@@ -291,7 +291,8 @@ class BreakerCore:
             seconds = self.settings.open_for.seconds(self._openings, self._chance(), hint)
         self._openings += 1
         self._change(CircuitState.OPEN, None, reason, seconds)
-        self._until = self.shut_until = now + seconds
+        self._until = now + seconds
+        self._shut(self._until)
 
     def _enter_half_open(self, reason: str) -> None:
         settings = self.settings
@@ -310,10 +311,13 @@ class BreakerCore:
         self.window = window
         self.state = after
         self.generation += 1
-        self.shut_until = _NEVER
+        self.shut = None
         self._round = None
         if after is not before:
             self.news += (Change(before, after, self.generation, reason, open_for),)
+
+    def _shut(self, until: float) -> None:
+        self.shut = (self.state, until, self.generation, self.last_failure)
 
     # --- what it knows ---------------------------------------------------------------------------------------------
 
@@ -361,6 +365,8 @@ class BreakerCore:
         """Go on from where another process was. A half-open circuit comes back open and ready to probe; an isolation does not come back."""
         if self._isolations:
             return  # somebody holds it shut: what was saved elsewhere must not let anybody pass
+        self.last_failure = last_failure
+        self.generation = max(self.generation, generation - 1)  # the change that follows adds one
         if state in {CircuitState.OPEN, CircuitState.HALF_OPEN}:
             self._openings = max(0, openings - 1)
             self._enter_open(now, "restored", None, open_for)
@@ -371,5 +377,3 @@ class BreakerCore:
         if self.window is not None:
             self.window.fill(calls=calls, failures=failures, slow=slow)
             self.window.edge = -inf  # the next call looks at it whole
-        self.last_failure = last_failure
-        self.generation = max(self.generation, generation)

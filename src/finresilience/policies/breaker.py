@@ -130,13 +130,19 @@ class CircuitBreaker(Guarding):
         """Return the breaker for a call of these arguments: this one."""
         return self
 
-    def admit(self, now: float) -> Permit | None:
-        """Return the permit of one attempt, or None if it must not be made. Settle or release every permit."""
+    def claim(self, now: float) -> Permit | tuple[object, ...]:
+        """Return the permit of one attempt, or what a `CircuitOpenError` is built from. Settle or release every permit."""
         with self._lock:
             permit = self.core.admit(now)
+            answer = self._facts(now) if permit is None else permit  # of the moment of the refusal, not of a later one
             news = self._news()
         self._tell(news)
-        return permit
+        return answer
+
+    def admit(self, now: float) -> Permit | None:
+        """Return the permit of one attempt, or None if it must not be made."""
+        answer = self.claim(now)
+        return None if isinstance(answer, tuple) else answer
 
     def settle(
         self, permit: Permit, now: float, *, failed: bool, slow: bool = False, failure: str | None = None, hint: float | None = None
@@ -153,45 +159,44 @@ class CircuitBreaker(Guarding):
         with self._lock:
             self.core.release(permit)
 
-    def facts(self, now: float) -> tuple[object, ...]:
-        """Return what a `CircuitOpenError` is built from."""
+    def _facts(self, now: float) -> tuple[object, ...]:
         core = self.core
         return (self.name, core.state.value, core.retry_after(now), core.generation, core.last_failure)
 
     def refuse_if_shut(self, ends: Ends) -> None:
         """Raise `CircuitOpenError` if surely nobody may pass now.
 
-        Reads one number and takes no lock: this is the path that callers of a dead provider take.
+        Reads one attribute and takes no lock: this is the path that callers of a dead provider take.
         """
-        core, now = self.core, self._now()
-        if now < core.shut_until:
+        shut, now = self.core.shut, self._now()
+        if shut is not None and now < shut[1]:
             ends.refused += 1
-            core.refused += 1
+            self.core.refused += 1
             if self._publish.wants_all:
                 self._tell_refusal()
-            raise CircuitOpenError(self.name, core.state, core.shut_until - now, core.generation, core.last_failure)
+            raise CircuitOpenError(self.name, shut[0], shut[1] - now, shut[2], shut[3])
 
     def _tell_refusal(self) -> None:
         self._publish(CallRefused(name=self.name, reason="CircuitOpenError", reference=None))
 
     def outcome(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Outcome[R]:
         """Call `fn` guarded and return how it ended, cheaply where the circuit is open."""
-        core, now = self.core, self._now()
-        if now < core.shut_until:
-            core.refused += 1
+        shut, now = self.core.shut, self._now()
+        if shut is not None and now < shut[1]:
+            self.core.refused += 1
             if self._publish.wants_all:
                 self._tell_refusal()
-            return Refused(CircuitOpenError, (self.name, core.state, core.shut_until - now, core.generation, core.last_failure))
+            return Refused(CircuitOpenError, (self.name, shut[0], shut[1] - now, shut[2], shut[3]))
         return super().outcome(fn, *args, **kwargs)
 
     async def aoutcome(self, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> Outcome[R]:
         """Await `fn` guarded and return how it ended, cheaply where the circuit is open."""
-        core, now = self.core, self._now()
-        if now < core.shut_until:
-            core.refused += 1
+        shut, now = self.core.shut, self._now()
+        if shut is not None and now < shut[1]:
+            self.core.refused += 1
             if self._publish.wants_all:
                 self._tell_refusal()
-            return Refused(CircuitOpenError, (self.name, core.state, core.shut_until - now, core.generation, core.last_failure))
+            return Refused(CircuitOpenError, (self.name, shut[0], shut[1] - now, shut[2], shut[3]))
         return await super().aoutcome(fn, *args, **kwargs)
 
     def guard(self) -> CircuitGuard:

@@ -146,9 +146,10 @@ class Call:
         if now >= self.deadline:
             return self._refuse(Refused(DeadlineExceededError, (self.plan.owner.name, now - self.deadline)), Stop.DEADLINE)
         if self.breaker is not None:
-            self.permit = self.breaker.admit(now)
-            if self.permit is None:
-                return self._refuse(Refused(CircuitOpenError, self.breaker.facts(now)), Stop.CIRCUIT)
+            answer = self.breaker.claim(now)
+            if isinstance(answer, tuple):
+                return self._refuse(Refused(CircuitOpenError, answer), Stop.CIRCUIT)
+            self.permit = answer
             self._probing = isinstance(self.permit, Probe)
         self.attempt_started = now
         timeout = self.plan.timeout

@@ -35,9 +35,10 @@ class CircuitGuard:
         self._used = True
         breaker = self._breaker
         self._started = breaker._now()
-        self._permit = breaker.admit(self._started)
-        if self._permit is None:
-            raise CircuitOpenError(*breaker.facts(self._started))
+        answer = breaker.claim(self._started)
+        if isinstance(answer, tuple):
+            raise CircuitOpenError(*answer)
+        self._permit = answer
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /) -> None:

@@ -5,7 +5,7 @@ whatever else happens, a `Call` takes over. There is a lane for each amount of w
 
     retry alone            nothing but the call
     breaker (and retry)    the closed window and one look at the clock
-    everything             a context, a limit, a window
+    everything             a context, a limit, a window; also where a deadline of somebody outside is in force
 
 The repetition is deliberate: a shared body would cost more than the guarding itself.
 """
@@ -99,9 +99,12 @@ def _aslow(plan: Plan, fn: Fn) -> Fn:
 
 
 def _retry(plan: Plan, fn: Fn) -> Fn:
-    plain, given_up, ends = plan.plain, exhaustions, plan.ends
+    plain, given_up, ends, under_deadline = plan.plain, exhaustions, plan.ends, _full(plan, fn, _core_of(plan))
 
     def guarded(*args: Any, **kwargs: Any) -> Any:
+        outer = current.get()
+        if outer is not None and outer.deadline is not None:
+            return under_deadline(*args, **kwargs)
         tried = given_up.number
         try:
             value = fn(*args, **kwargs)
@@ -118,9 +121,12 @@ def _retry(plan: Plan, fn: Fn) -> Fn:
 
 
 def _aretry(plan: Plan, fn: Fn) -> Fn:
-    plain, given_up, ends = plan.plain, exhaustions, plan.ends
+    plain, given_up, ends, under_deadline = plan.plain, exhaustions, plan.ends, _afull(plan, fn, _core_of(plan))
 
     async def guarded(*args: Any, **kwargs: Any) -> Any:
+        outer = current.get()
+        if outer is not None and outer.deadline is not None:
+            return await under_deadline(*args, **kwargs)
         tried = given_up.number
         try:
             value = await fn(*args, **kwargs)
@@ -143,8 +149,12 @@ def _breaker(plan: Plan, fn: Fn, core: Any) -> Fn:
     if plan.slow_after < inf:
         return _timed_breaker(plan, fn, core)
     owner, plain, given_up, ends, breaker = plan.owner, plan.plain, exhaustions, plan.ends, _breaker_of(plan)
+    under_deadline = _full(plan, fn, core)
 
     def guarded(*args: Any, **kwargs: Any) -> Any:
+        outer = current.get()
+        if outer is not None and outer.deadline is not None:
+            return under_deadline(*args, **kwargs)
         window = core.window
         if window is None:
             breaker.refuse_if_shut(ends)
@@ -168,8 +178,12 @@ def _breaker(plan: Plan, fn: Fn, core: Any) -> Fn:
 def _timed_breaker(plan: Plan, fn: Fn, core: Any) -> Fn:
     owner, plain, given_up, ends, breaker = plan.owner, plan.plain, exhaustions, plan.ends, _breaker_of(plan)
     slow_after = plan.slow_after
+    under_deadline = _full(plan, fn, core)
 
     def guarded(*args: Any, **kwargs: Any) -> Any:
+        outer = current.get()
+        if outer is not None and outer.deadline is not None:
+            return under_deadline(*args, **kwargs)
         window = core.window
         if window is None:
             breaker.refuse_if_shut(ends)
@@ -195,8 +209,12 @@ def _abreaker(plan: Plan, fn: Fn, core: Any) -> Fn:
     owner, plain, given_up, ends, breaker = plan.owner, plan.plain, exhaustions, plan.ends, _breaker_of(plan)
     slow_after = plan.slow_after
     timed = slow_after < inf
+    under_deadline = _afull(plan, fn, core)
 
     async def guarded(*args: Any, **kwargs: Any) -> Any:
+        outer = current.get()
+        if outer is not None and outer.deadline is not None:
+            return await under_deadline(*args, **kwargs)
         window = core.window
         if window is None:
             breaker.refuse_if_shut(ends)

@@ -6,7 +6,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, final
 
 from finresilience.context import CallContext, checked_key, current, derive_key
-from finresilience.errors import ConfigurationError, ExpiredError, MissingKeyError
+from finresilience.errors import ConfigurationError, ExpiredError, MissingKeyError, UnknownOutcomeError
 from finresilience.outcome import RETRYABLE, UNKNOWN, Effect, Verdict
 
 if TYPE_CHECKING:
@@ -155,7 +155,9 @@ class Plan:
     def judge(self, error: Exception, *, sent: bool) -> Verdict:
         """Return the verdict on an attempt's error, knowing whether the request may have left."""
         verdict = self.classifier.error(error)
-        if sent or verdict.classification is not UNKNOWN or (isinstance(error, ExpiredError) and error.left_running):
+        if sent or verdict.classification is not UNKNOWN or isinstance(error, UnknownOutcomeError):
+            return verdict  # a guard further in says that nobody knows: our own mark says nothing about its calls
+        if isinstance(error, ExpiredError) and error.left_running:
             return verdict
         return Verdict(RETRYABLE, counts_against_provider=verdict.counts_against_provider, retry_after=verdict.retry_after)
 

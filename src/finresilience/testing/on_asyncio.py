@@ -105,7 +105,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         if self.clock.held > 0:
             return poll(self._patience) or self._give_up(f"{self.clock.held} held pieces of work brought no news")
         timer = self._scheduled[0]._when if self._scheduled else inf
-        if self.clock.jump(timer):
+        if self.clock.jump(self, timer):
             return []
         if waiting > 1:  # a socket beside the loop's own pipe
             return poll(self._patience) or self._give_up("no socket brought any news")

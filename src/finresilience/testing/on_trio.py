@@ -106,7 +106,7 @@ class TrioDriver(trio.abc.Instrument):
         if out > 0:
             self._wait(f"{out} held pieces of work brought no news")
             return
-        if self._clock.jump(trio_run.GLOBAL_RUN_CONTEXT.runner.deadlines.next_deadline()):
+        if self._clock.jump(self, trio_run.GLOBAL_RUN_CONTEXT.runner.deadlines.next_deadline()):
             return
         io = trio.lowlevel.current_statistics().io_statistics
         sockets = sum(getattr(io, name, 0) for name in _SOCKETS)

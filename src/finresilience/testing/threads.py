@@ -283,9 +283,7 @@ def _stand_ins(lines: _Lines) -> Iterator[tuple[Any, str, Any]]:
 def _start(real: Callable[..., Any], *args: Any, **more: Any) -> Any:
     """Start a thread, but not from within an explored one: nobody could say when it runs."""
     if here.baton is not None:
-        message = (
-            "an explored thread started a thread of its own, which no seed can order: let the scenario return all threads as functions"
-        )
+        message = "an explored thread started one of its own, which no seed can order: return all threads as functions"
         raise ConfigurationError(message)
     return real(*args, **more)
 

@@ -107,7 +107,7 @@ class VirtualClock(Wall):
             raise ConfigurationError(message)
         self._note(wait)
         if get_ident() == self._home:
-            self._jump_to(settled(self.monotonic() + wait))
+            self._jump_to(driver, settled(driver.now() + wait))
         else:
             self._sleep_in_thread(wait, driver)
 
@@ -185,20 +185,17 @@ class VirtualClock(Wall):
         with self._lock:
             return self._held - sum(errand.waited_for() for errand in self._loans)
 
-    def jump(self, timer: float) -> bool:
+    def jump(self, driver: Driver, timer: float) -> bool:
         """Jump to the loop's next `timer` (inf: none) or to a thread's, whichever comes first; say whether there was any. Internal."""
         with self._lock:
             thread = self._sleepers[0][0] if self._sleepers else inf
         when = min(timer, thread)
         if when == inf:
             return False
-        self._jump_to(settled(max(when, self.monotonic())))
+        self._jump_to(driver, settled(max(when, driver.now())))
         return True
 
-    def _jump_to(self, when: float) -> None:
-        driver = self._driver
-        if driver is None:  # detached meanwhile
-            return
+    def _jump_to(self, driver: Driver, when: float) -> None:
         driver.jump_to(when)
         woken: list[Sleeper] = []
         with self._lock:
