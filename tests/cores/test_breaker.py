@@ -149,10 +149,12 @@ def compare(core: BreakerCore, model: Model, now: float) -> None:
     model.news.clear()
     if model.state is S.OPEN:
         assert core.retry_after(now) == max(0.0, model.until - now)
-        assert core.shut is not None and core.shut[1] == model.until
+        assert core.shut is not None
+        assert core.shut[1] == model.until
     elif model.state in {S.FORCED_OPEN, S.ISOLATED}:
         assert core.retry_after(now) is None
-        assert core.shut is not None and core.shut[1] == inf
+        assert core.shut is not None
+        assert core.shut[1] == inf
     else:
         assert core.shut is None
         full = model.state is S.HALF_OPEN and len(model.cards) + len(model.votes) == model.size
@@ -739,3 +741,35 @@ def test_an_isolation_does_not_come_back_with_a_new_process() -> None:
     core = fresh()
     core.isolate()
     assert restored(core, 0.0).state is S.CLOSED
+
+
+@given(st.floats(-1e6, 1e6))
+def test_another_clock_changes_nothing_but_the_numbers(shift: float) -> None:
+    shift = float(round(shift * 1024)) / 1024  # exact in sums
+    closed, opened, probing = fresh(), fresh(), half_open(size=1)
+    for failed in (True, False, False):
+        closed.settle(closed.admit(0.0), 0.0, failed=failed)
+    opened.trip(0.0, 5.0)
+    probing.admit(8.0)
+    for core in (closed, opened, probing):
+        heard(core)
+    was = [core.save(9.0) for core in (closed, probing)], opened.retry_after(1.0), probing.retry_after(9.0)
+    closed.rebase(9.0, 9.0 + shift)
+    opened.rebase(1.0, 1.0 + shift)
+    probing.rebase(9.0, 9.0 + shift)
+    assert (
+        [core.save(9.0 + shift) for core in (closed, probing)],
+        opened.retry_after(1.0 + shift),
+        probing.retry_after(9.0 + shift),
+    ) == was
+    assert not any(heard(core) for core in (closed, opened, probing))
+
+
+def test_another_clock_leaves_alone_what_a_person_decided_and_loses_no_total() -> None:
+    for state in (S.FORCED_OPEN, S.DISABLED, S.METRICS_ONLY):
+        core = fresh()
+        core.settle(core.admit(0.0), 0.0, failed=True, slow=True)
+        core.hold(state, 0.0)
+        before = (core.state, core.shut, core.ok, core.failed, core.slow)
+        core.rebase(0.0, 500.0)
+        assert (core.state, core.shut, core.ok, core.failed, core.slow) == before

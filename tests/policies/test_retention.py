@@ -25,6 +25,8 @@ from finresilience import (
     Unknown,
     UnknownOutcomeError,
 )
+from finresilience.policies.call import Call
+from tests.laws.sabotage import each_kill, kills
 from tests.laws.worlds import RULES, Down, Lost, No, both_loops, on, still
 
 if TYPE_CHECKING:
@@ -284,3 +286,23 @@ def test_a_breakers_guard_leaves_nothing_behind() -> None:
 
     guarded()
     assert provider.alive() == []
+
+
+def the_last_error_is_kept(patch: pytest.MonkeyPatch) -> None:
+    failed, kept = Call.failed, list[Exception]()
+
+    def keeping(self: Call, error: Exception) -> None:
+        kept.append(error)
+        failed(self, error)
+
+    patch.setattr(Call, "failed", keeping)
+
+
+@each_kill(
+    (the_last_error_is_kept, test_a_sync_call_leaves_nothing_behind, "everything", "failed", "call"),
+    (the_last_error_is_kept, test_an_async_call_leaves_nothing_behind_inside_its_task, "breaker", "unknown", "asyncio"),
+    (the_last_error_is_kept, test_an_async_call_leaves_nothing_behind_inside_its_task, "breaker", "unknown", "trio"),
+    (the_last_error_is_kept, test_a_retry_loop_leaves_nothing_behind),
+)
+def test_its_saboteur_is_found_out(row: tuple[Any, ...]) -> None:
+    kills(*row)

@@ -11,6 +11,7 @@ import anyio
 import pytest
 from hypothesis import given, strategies as st
 
+from finresilience import Timeout, Unknown
 from finresilience.clock import Clock, ruling_clock
 from finresilience.errors import ConfigurationError
 from finresilience.testing import ManualClock, instant
@@ -206,3 +207,34 @@ async def test_an_instant_sleep_can_be_cancelled() -> None:
         await ruling_clock().sleep(60)
         pytest.fail("slept through its cancellation")
     assert scope.cancelled_caught
+
+
+def test_a_wait_for_a_signal_ends_with_the_signal_or_once_somebody_has_moved_the_time() -> None:
+    clock, glances = ManualClock(), 0
+
+    class Signal(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            nonlocal glances
+            assert timeout is not None
+            glances += 1
+            clock.advance(1.0)
+            return self.is_set()
+
+    signal = Signal()
+    assert clock.wait_for(signal, 2.0) is False
+    assert glances == 2
+    signal.set()
+    assert clock.wait_for(signal, 2.0) is True
+    assert glances == 3
+
+
+def test_a_thread_that_hangs_is_given_up_without_real_waiting() -> None:
+    clock, gate = ManualClock(), threading.Event()
+
+    def hangs() -> None:
+        clock.advance(3.0)
+        gate.wait()
+
+    outcome = Timeout(2.0, thread_limit=1, clock=clock, listeners=[]).outcome(hangs)
+    gate.set()
+    assert isinstance(outcome, Unknown)

@@ -284,6 +284,23 @@ class BreakerCore:
         if not self._isolations:
             self._enter_closed(now, "isolation ended")
 
+    def rebase(self, was: float, now: float) -> None:
+        """Go on by another clock, which tells `now` where the old one told `was`. Nothing is forgotten and nobody is told."""
+        if self.state is CircuitState.OPEN:
+            self._until += now - was
+            self._shut(self._until)
+        elif self._round is not None:
+            self._round.shift(now - was)
+        elif self.window is not None and self.state is not CircuitState.DISABLED:
+            tally = self.window.tally(was)
+            self._retire()
+            self.window = self.settings.window.start(now)
+            self.window.fill(calls=tally.calls, failures=tally.failures, slow=tally.slow)
+            self.window.edge = _NEVER  # the next call looks at it whole
+            self.ok -= tally.calls - tally.failures  # they are counted in the new window
+            self.failed -= tally.failures
+            self.slow -= tally.slow
+
     # --- transitions -----------------------------------------------------------------------------------------------
 
     def _enter_open(self, now: float, reason: str, hint: float | None, seconds: float | None = None) -> None:
@@ -304,10 +321,8 @@ class BreakerCore:
         self._change(CircuitState.CLOSED, self.settings.window.start(now), reason)
 
     def _change(self, after: CircuitState, window: LiveWindow | None, reason: str, open_for: float | None = None) -> None:
-        before, old = self.state, self.window
-        if old is not None:  # whoever still holds it must leave the fast lane, and come to be counted as late
-            old.edge = _NEVER
-            self.ok, self.failed, self.slow = self.ok + old.ok, self.failed + old.failed, self.slow + old.slow
+        before = self.state
+        self._retire()
         self.window = window
         self.state = after
         self.generation += 1
@@ -315,6 +330,12 @@ class BreakerCore:
         self._round = None
         if after is not before:
             self.news += (Change(before, after, self.generation, reason, open_for),)
+
+    def _retire(self) -> None:
+        old = self.window
+        if old is not None:  # whoever still holds it must leave the fast lane, and come to be counted as late
+            old.edge = _NEVER
+            self.ok, self.failed, self.slow = self.ok + old.ok, self.failed + old.failed, self.slow + old.slow
 
     def _shut(self, until: float) -> None:
         self.shut = (self.state, until, self.generation, self.last_failure)

@@ -136,12 +136,11 @@ class LiveTimeWindow:
     holds fewer than four billion calls.
     """
 
-    __slots__ = ("_index", "_marks", "_size", "_streak", "_width", "edge", "failed", "ok", "slow")
+    __slots__ = ("_index", "_marks", "_streak", "_width", "edge", "failed", "ok", "slow")
 
     def __init__(self, now: float, *, width: float, size: int) -> None:
         self.ok = self.failed = self.slow = self._streak = 0
         self._width = width
-        self._size = size
         self._index = int(now // width)
         self._marks = array("I", (0,)) * (3 * size)
         self.edge: float = self.lane()
@@ -174,14 +173,14 @@ class LiveTimeWindow:
 
     def _turn(self, now: float) -> None:
         """Mark the beginning of every bucket that began since the last look; at most one turn of the ring."""
-        index = int(now // self._width)
-        for begun in range(max(self._index + 1, index - self._size + 1), index + 1):
-            at = begun % self._size * 3
+        index, size = int(now // self._width), len(self._marks) // 3
+        for begun in range(max(self._index + 1, index - size + 1), index + 1):
+            at = begun % size * 3
             self._marks[at : at + 3] = array("I", (self.ok & _32_BITS, self.failed & _32_BITS, self.slow & _32_BITS))
         self._index = max(self._index, index)
 
     def _count(self) -> Tally:
-        oldest = (self._index + 1) % self._size * 3  # the slot that is overwritten next holds the oldest mark
+        oldest = (self._index + 1) * 3 % len(self._marks)  # the slot that is overwritten next holds the oldest mark
         failures = (self.failed - self._marks[oldest + 1]) & _32_BITS
         successes = (self.ok - self._marks[oldest]) & _32_BITS
         slow = (self.slow - self._marks[oldest + 2]) & _32_BITS

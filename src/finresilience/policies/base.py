@@ -6,7 +6,7 @@ import os
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from finresilience._checks import name_of
+from finresilience._checks import name_of, refuse
 from finresilience.clock import Clock, obedient, obey
 from finresilience.errors import ConfigurationError
 from finresilience.events import Publisher, log_event
@@ -61,18 +61,26 @@ class Policy:
         listeners: Iterable[Listener] = (log_event,),
     ) -> None:
         self.name: str = name_of("name", name)
+        if not callable(chance):
+            refuse("chance", chance, "a function that returns a number in [0, 1)")
         self._chance = chance
         told = _checked(listeners)
         self._publish = _by_default if told == _by_default.listeners else Publisher(told)
         self._lock = Lock()
         self._own_clock = clock is not None
         if clock is not None:
-            self._hear(clock)
+            self._hear(_checked_clock(clock))
         obey(self)
 
     def told_by(self, clock: Clock, /) -> None:
         """Follow the ruling clock. Internal: clocks call it."""
         if not self._own_clock:
+            self._hear(clock)
+
+    def adopt(self, clock: Clock, /) -> None:
+        """Follow the clock of the pipeline that this policy was put into, unless it was given one of its own."""
+        if not self._own_clock:
+            self._own_clock = True
             self._hear(clock)
 
     def _hear(self, clock: Clock) -> None:
@@ -93,6 +101,12 @@ class Policy:
 
     def __exit__(self, *exc: object) -> None:
         """Never reached."""
+
+
+def _checked_clock(clock: Clock) -> Clock:
+    if not all(callable(getattr(clock, reading, None)) for reading in ("monotonic", "utc", "sleep", "sleep_sync")):
+        refuse("clock", clock, "an object with monotonic, utc, sleep and sleep_sync, see Clock")
+    return clock
 
 
 def _checked(listeners: Iterable[Listener]) -> tuple[Listener, ...]:

@@ -13,7 +13,7 @@ from finresilience.events import CallRefused, CircuitChanged, Event, LateResult,
 from finresilience.outcome import Outcome, Refused
 from finresilience.policies.base import chance
 from finresilience.policies.decorate import Kind
-from finresilience.policies.guarding import Guarding, P, R
+from finresilience.policies.guarding import Guarding, P, R, checked_rules
 from finresilience.policies.plan import Ends, Plan
 from finresilience.policies.settings import breaker_settings
 
@@ -101,7 +101,7 @@ class CircuitBreaker(Guarding):
             half_open_calls=half_open_calls,
             probe_lease=probe_lease,
         )
-        self._start(settings, classify)
+        self._start(settings, checked_rules(classify))
 
     def _start(self, settings: BreakerSettings, classify: ErrorClassifier | None) -> None:
         self._classify = classify
@@ -115,6 +115,16 @@ class CircuitBreaker(Guarding):
         Guarding.__init__(other, name, clock=clock, chance=self._chance, listeners=self._publish.listeners)
         other._start(self.core.settings, self._classify)
         return other
+
+    def _hear(self, clock: Clock) -> None:
+        core: BreakerCore | None = getattr(self, "core", None)
+        if core is None or clock is self._clock:
+            super()._hear(clock)
+            return
+        with self._lock:
+            was = self._now()
+            super()._hear(clock)
+            core.rebase(was, self._now())
 
     def _planned(self) -> Plan:
         return Plan(self, breaker=self, classifier=self._classify, speaks=False)
@@ -163,40 +173,44 @@ class CircuitBreaker(Guarding):
         core = self.core
         return (self.name, core.state.value, core.retry_after(now), core.generation, core.last_failure)
 
-    def refuse_if_shut(self, ends: Ends) -> None:
-        """Raise `CircuitOpenError` if surely nobody may pass now.
+    def refusal(self, ends: Ends, shut: tuple[CircuitState, float, int, str | None], left: float) -> CircuitOpenError:
+        """Return the error for a caller whom nobody lets pass for `left` seconds more, and count it.
 
-        Reads one attribute and takes no lock: this is the path that callers of a dead provider take.
+        Takes no lock: this is the path that callers of a dead provider take.
         """
-        shut, now = self.core.shut, self._now()
-        if shut is not None and now < shut[1]:
-            ends.refused += 1
-            self.core.refused += 1
-            if self._publish.wants_all:
-                self._tell_refusal()
-            raise CircuitOpenError(self.name, shut[0], shut[1] - now, shut[2], shut[3])
+        ends.refused += 1
+        self.core.refused += 1
+        if self._publish.wants_all:
+            self._tell_refusal()
+        return CircuitOpenError(self.name, shut[0], left, shut[2], shut[3])
 
     def _tell_refusal(self) -> None:
         self._publish(CallRefused(name=self.name, reason="CircuitOpenError", reference=None))
 
     def outcome(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Outcome[R]:
         """Call `fn` guarded and return how it ended, cheaply where the circuit is open."""
-        shut, now = self.core.shut, self._now()
-        if shut is not None and now < shut[1]:
-            self.core.refused += 1
+        core = self.core
+        shut = core.shut
+        if shut is not None and (left := shut[1] - self._now()) > 0.0:
+            core.refused += 1
             if self._publish.wants_all:
                 self._tell_refusal()
-            return Refused(CircuitOpenError, (self.name, shut[0], shut[1] - now, shut[2], shut[3]))
+            refused = Refused.__new__(Refused)  # `__init__` would make the whole refusal a tenth dearer
+            refused._type, refused._facts = CircuitOpenError, (self.name, shut[0], left, shut[2], shut[3])
+            return refused
         return super().outcome(fn, *args, **kwargs)
 
     async def aoutcome(self, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> Outcome[R]:
         """Await `fn` guarded and return how it ended, cheaply where the circuit is open."""
-        shut, now = self.core.shut, self._now()
-        if shut is not None and now < shut[1]:
-            self.core.refused += 1
+        core = self.core
+        shut = core.shut
+        if shut is not None and (left := shut[1] - self._now()) > 0.0:
+            core.refused += 1
             if self._publish.wants_all:
                 self._tell_refusal()
-            return Refused(CircuitOpenError, (self.name, shut[0], shut[1] - now, shut[2], shut[3]))
+            refused = Refused.__new__(Refused)  # `__init__` would make the whole refusal a tenth dearer
+            refused._type, refused._facts = CircuitOpenError, (self.name, shut[0], left, shut[2], shut[3])
+            return refused
         return await super().aoutcome(fn, *args, **kwargs)
 
     def guard(self) -> CircuitGuard:

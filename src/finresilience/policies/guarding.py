@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, Protocol, TypeVar, overload
 
+from finresilience._checks import refuse
 from finresilience.errors import DecorationError
 from finresilience.policies.base import F, Policy
 from finresilience.policies.decorate import Kind, bare, dress, kind_of, refuse_async
@@ -13,6 +14,7 @@ from finresilience.policies.shells import arun, run, settled
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from finresilience.classify.classifier import ErrorClassifier
     from finresilience.outcome import Outcome
     from finresilience.policies.plan import Plan
 
@@ -26,6 +28,13 @@ class Decorator(Protocol):
     def __call__(self, fn: F, /) -> F:
         """Return `fn` guarded."""
         ...
+
+
+def checked_rules(classify: ErrorClassifier | None) -> ErrorClassifier | None:
+    """Return `classify` if it is None or can judge errors and answers."""
+    if classify is not None and not all(hasattr(classify, part) for part in ("error", "value", "plain")):
+        refuse("classify", classify, "an ErrorClassifier, such as http_classifier()")
+    return classify
 
 
 class Guarding(Policy):
@@ -90,6 +99,7 @@ class Guarding(Policy):
             DecorationError: if `fn` is async: await `acall` instead.
         """
         refuse_async(fn, "call")
+        self._check_sync()
         answer: R = settled(run(self._plan, bare(fn, self._plan), args, kwargs))
         return answer
 
@@ -105,6 +115,7 @@ class Guarding(Policy):
             DecorationError: if `fn` is async: await `aoutcome` instead.
         """
         refuse_async(fn, "outcome")
+        self._check_sync()
         return run(self._plan, bare(fn, self._plan), args, kwargs)
 
     async def aoutcome(self, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> Outcome[R]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import sys
 from math import inf
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from finresilience.context import CallContext, current
 from finresilience.cores.window import BlindWindow
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from finresilience.cores.breaker import BreakerCore, Permit
     from finresilience.cores.window import LiveWindow
     from finresilience.policies.breaker import CircuitBreaker
-    from finresilience.policies.per import PerKey
     from finresilience.policies.plan import Plan
 
 Fn: TypeAlias = "Callable[..., Any]"
@@ -73,9 +72,14 @@ def _core_of(plan: Plan) -> Any:
     return _NoBreaker() if core is None else core
 
 
-def _breaker_of(plan: Plan) -> CircuitBreaker | PerKey:
-    assert plan.breaker is not None  # noqa: S101 - these lanes are chosen for plans that have one
-    return plan.breaker
+def _breaker_of(plan: Plan) -> CircuitBreaker:
+    return cast("CircuitBreaker", plan.breaker)  # these lanes are chosen for plans that have one, and not a family
+
+
+def _must_hurry() -> bool:
+    """Return whether a deadline of somebody outside is in force: then it rules this call too."""
+    outer = current.get()
+    return outer is not None and outer.deadline is not None
 
 
 # --- anything at all -----------------------------------------------------------------------------------------------
@@ -99,11 +103,11 @@ def _aslow(plan: Plan, fn: Fn) -> Fn:
 
 
 def _retry(plan: Plan, fn: Fn) -> Fn:
-    plain, given_up, ends, under_deadline = plan.plain, exhaustions, plan.ends, _full(plan, fn, _core_of(plan))
+    plain, given_up, ends, inside = plan.plain, exhaustions, plan.ends, current.get
+    under_deadline = _full(plan, fn, _core_of(plan))
 
     def guarded(*args: Any, **kwargs: Any) -> Any:
-        outer = current.get()
-        if outer is not None and outer.deadline is not None:
+        if inside() is not None and _must_hurry():
             return under_deadline(*args, **kwargs)
         tried = given_up.number
         try:
@@ -121,11 +125,11 @@ def _retry(plan: Plan, fn: Fn) -> Fn:
 
 
 def _aretry(plan: Plan, fn: Fn) -> Fn:
-    plain, given_up, ends, under_deadline = plan.plain, exhaustions, plan.ends, _afull(plan, fn, _core_of(plan))
+    plain, given_up, ends, inside = plan.plain, exhaustions, plan.ends, current.get
+    under_deadline = _afull(plan, fn, _core_of(plan))
 
     async def guarded(*args: Any, **kwargs: Any) -> Any:
-        outer = current.get()
-        if outer is not None and outer.deadline is not None:
+        if inside() is not None and _must_hurry():
             return await under_deadline(*args, **kwargs)
         tried = given_up.number
         try:
@@ -149,16 +153,17 @@ def _breaker(plan: Plan, fn: Fn, core: Any) -> Fn:
     if plan.slow_after < inf:
         return _timed_breaker(plan, fn, core)
     owner, plain, given_up, ends, breaker = plan.owner, plan.plain, exhaustions, plan.ends, _breaker_of(plan)
-    under_deadline = _full(plan, fn, core)
+    inside, under_deadline = current.get, _full(plan, fn, core)
 
     def guarded(*args: Any, **kwargs: Any) -> Any:
-        outer = current.get()
-        if outer is not None and outer.deadline is not None:
-            return under_deadline(*args, **kwargs)
         window = core.window
         if window is None:
-            breaker.refuse_if_shut(ends)
+            shut = core.shut
+            if shut is not None and (left := shut[1] - owner._now()) > 0.0:
+                raise breaker.refusal(ends, shut, left)
             return settled(run(plan, fn, args, kwargs))
+        if inside() is not None and _must_hurry():
+            return under_deadline(*args, **kwargs)
         tried = given_up.number
         try:
             value = fn(*args, **kwargs)
@@ -178,16 +183,17 @@ def _breaker(plan: Plan, fn: Fn, core: Any) -> Fn:
 def _timed_breaker(plan: Plan, fn: Fn, core: Any) -> Fn:
     owner, plain, given_up, ends, breaker = plan.owner, plan.plain, exhaustions, plan.ends, _breaker_of(plan)
     slow_after = plan.slow_after
-    under_deadline = _full(plan, fn, core)
+    inside, under_deadline = current.get, _full(plan, fn, core)
 
     def guarded(*args: Any, **kwargs: Any) -> Any:
-        outer = current.get()
-        if outer is not None and outer.deadline is not None:
-            return under_deadline(*args, **kwargs)
         window = core.window
         if window is None:
-            breaker.refuse_if_shut(ends)
+            shut = core.shut
+            if shut is not None and (left := shut[1] - owner._now()) > 0.0:
+                raise breaker.refusal(ends, shut, left)
             return settled(run(plan, fn, args, kwargs))
+        if inside() is not None and _must_hurry():
+            return under_deadline(*args, **kwargs)
         tried, started = given_up.number, owner._now()
         try:
             value = fn(*args, **kwargs)
@@ -209,16 +215,17 @@ def _abreaker(plan: Plan, fn: Fn, core: Any) -> Fn:
     owner, plain, given_up, ends, breaker = plan.owner, plan.plain, exhaustions, plan.ends, _breaker_of(plan)
     slow_after = plan.slow_after
     timed = slow_after < inf
-    under_deadline = _afull(plan, fn, core)
+    inside, under_deadline = current.get, _afull(plan, fn, core)
 
     async def guarded(*args: Any, **kwargs: Any) -> Any:
-        outer = current.get()
-        if outer is not None and outer.deadline is not None:
-            return await under_deadline(*args, **kwargs)
         window = core.window
         if window is None:
-            breaker.refuse_if_shut(ends)
+            shut = core.shut
+            if shut is not None and (left := shut[1] - owner._now()) > 0.0:
+                raise breaker.refusal(ends, shut, left)
             return settled(await arun(plan, fn, args, kwargs))
+        if inside() is not None and _must_hurry():
+            return await under_deadline(*args, **kwargs)
         tried, started = given_up.number, owner._now() if timed else None
         try:
             value = await fn(*args, **kwargs)

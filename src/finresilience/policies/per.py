@@ -70,14 +70,11 @@ class PerKey(Guarding):
                 return
         self._kept.popitem(last=False)
 
-    def statistics(self) -> dict[str, object]:
-        """Return the statistics of every breaker that is kept, by name."""
+    def statistics(self) -> dict[Hashable, object]:
+        """Return the statistics of every breaker that is kept, by its key."""
         with self._lock:
-            kept = list(self._kept.values())
-        return {breaker.name: breaker.statistics() for breaker in kept}
-
-    def refuse_if_shut(self, ends: object) -> None:
-        """Never refuse early: which circuit it is depends on the call."""
+            kept = list(self._kept.items())
+        return {key: breaker.statistics() for key, breaker in kept}
 
 
 def _name(family: str, key: Hashable) -> str:

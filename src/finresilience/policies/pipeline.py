@@ -11,7 +11,7 @@ from finresilience.errors import ConfigurationError
 from finresilience.events import log_event
 from finresilience.outcome import Effect
 from finresilience.policies.decorate import Kind, kind_of
-from finresilience.policies.guarding import Guarding
+from finresilience.policies.guarding import Guarding, checked_rules
 from finresilience.policies.plan import Ends, Plan
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Pipeline(Guarding):
         marks_sent: True where the function calls `mark_sent()` before anything leaves: what fails earlier is known not applied.
         inner_attempts: how many attempts the client inside makes by itself; more than one is warned about.
         allow_order: True to take another order, with all that follows.
-        clock: tells the time.
+        clock: tells the time, to every policy that was given no clock of its own; by default the one that a policy was given.
         listeners: hear every event.
 
     Raises:
@@ -80,6 +80,8 @@ class Pipeline(Guarding):
         clock: Clock | None = None,
         listeners: Iterable[Listener] = (log_event,),
     ) -> None:
+        if clock is None:  # one clock must rule the whole call
+            clock = next((policy._clock for policy in policies if isinstance(policy, Guarding) and policy._own_clock), None)
         super().__init__(name, clock=clock, listeners=listeners)
         self.policies: tuple[Policy, ...] = policies
         self._inner_attempts = positive_count("inner_attempts", inner_attempts, most=1000)
@@ -90,12 +92,18 @@ class Pipeline(Guarding):
         for argument, function in (("key", key), ("reference", reference)):
             if function is not None and not callable(function):
                 refuse(argument, function, "a function of the call's arguments, such as lambda req: req.payment_id")
+        for argument, flag in (("marks_sent", marks_sent), ("allow_order", allow_order)):
+            if not isinstance(flag, bool):
+                refuse(argument, flag, "True or False")
+        if clock is not None:
+            for policy in policies:
+                policy.adopt(clock)
         self._own_plan = Plan(
             self,
             breaker=breaker,
             retry=retry,
             timeout=timeout,
-            classifier=classify,
+            classifier=checked_rules(classify),
             effect=effect,
             key_of=key,
             reference_of=reference,

@@ -12,7 +12,7 @@ from finresilience.cores.retry import RetrySettings
 from finresilience.events import log_event
 from finresilience.outcome import RETRYABLE, Effect, Verdict
 from finresilience.policies.base import chance
-from finresilience.policies.guarding import Guarding
+from finresilience.policies.guarding import Guarding, checked_rules
 from finresilience.policies.plan import Plan
 
 if TYPE_CHECKING:
@@ -74,8 +74,8 @@ class Retry(Guarding):
         listeners: Iterable[Listener] = (log_event,),
     ) -> None:
         super().__init__(name, clock=clock, chance=chance, listeners=listeners)
-        if backoff is not None and not callable(getattr(backoff, "wait", None)):
-            refuse("backoff", backoff, "a schedule such as FullJitter(base=0.1, cap=5.0)")
+        if backoff is not None and not (callable(getattr(backoff, "wait", None)) and hasattr(backoff, "cap")):
+            refuse("backoff", backoff, "a schedule with `wait` and `cap`, such as FullJitter(base=0.1, cap=5.0)")
         if budget is not None and not callable(getattr(budget, "withdraw", None)):
             refuse("budget", budget, "a TokenBudget or a RatioBudget")
         if retry_result is not None and not callable(retry_result):
@@ -91,7 +91,7 @@ class Retry(Guarding):
         self.budget: Budget | None = budget
         self.retry_result = retry_result
         self._effect = effect
-        self._classify = classify
+        self._classify = checked_rules(classify)
         self._own_plan = None
 
     def _planned(self) -> Plan:

@@ -69,10 +69,10 @@ class Threads:
             with self._lock:
                 self._busy -= 1
             raise ThreadLimitError(owner.name, self.limit) from failure
-        seconds = call.limit - call.attempt_started
+        seconds, left = call.limit - call.attempt_started, max(0.0, call.limit - owner._now())
         wait = getattr(owner._clock, "wait_for", None)
         try:
-            done = errand.done.wait(min(seconds, TIMEOUT_MAX)) if wait is None else wait(errand.done, seconds)
+            done = errand.done.wait(min(left, TIMEOUT_MAX)) if wait is None else wait(errand.done, left)
         except BaseException:
             errand.give_up()
             raise

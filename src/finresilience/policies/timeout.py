@@ -9,7 +9,7 @@ from finresilience.context import CallContext, current
 from finresilience.errors import ConfigurationError, DeadlineExceededError
 from finresilience.events import log_event
 from finresilience.outcome import Effect
-from finresilience.policies.guarding import Guarding
+from finresilience.policies.guarding import Guarding, checked_rules
 from finresilience.policies.limits import AsyncLimit
 from finresilience.policies.plan import Plan
 
@@ -72,7 +72,7 @@ class Timeout(Guarding):
         self.exact: bool = exact
         self.threads: Threads | None = None if thread_limit is None else _threads(thread_limit)
         self._effect = effect
-        self._classify = classify
+        self._classify = checked_rules(classify)
         self._own_plan = None
 
     def _planned(self) -> Plan:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from math import isfinite
-from threading import Lock
+from threading import Event, Lock
 from typing import TYPE_CHECKING, Final, final
 
 from finresilience._checks import refuse, seconds_of
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 NEW_YEAR: Final = datetime(2026, 1, 1, tzinfo=UTC)  # a fixed default, so that a failing test prints the same dates tomorrow
 _NS: Final = 1_000_000_000
 _KEPT: Final = 100_000
+_GLANCE: Final = 0.001  # real seconds between two looks at the time told
 
 
 class Wall:
@@ -94,6 +95,17 @@ class ManualClock(Wall):
         """Move on by `seconds` at once."""
         wait = seconds_of("seconds", seconds, zero=True)
         self._move(wait, slept=True)
+
+    def wait_for(self, signal: Event, seconds: float, /) -> bool:
+        """Return True once `signal` is set, or False once the time told has moved on by `seconds`; somebody else must do either.
+
+        A `Timeout` with threads waits by this: the code in its thread, or the test, moves the clock past the limit.
+        """
+        until = self.monotonic() + seconds
+        while not signal.wait(_GLANCE):
+            if self.monotonic() >= until:
+                return signal.is_set()
+        return True
 
     def _move(self, seconds: float, *, slept: bool = False) -> None:
         step = nanoseconds(seconds)

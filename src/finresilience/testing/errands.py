@@ -80,6 +80,6 @@ class Sleeper:
     __slots__ = ("errand", "stranded", "woken")
 
     def __init__(self, errand: Errand | None) -> None:
-        self.errand = errand
-        self.stranded = False
-        self.woken = Event()
+        self.errand: Errand | None = errand
+        self.stranded: bool = False
+        self.woken: Event = Event()

@@ -7,6 +7,7 @@ stopped before any line of our modules and of the scenario's own file.
 from __future__ import annotations
 
 import _thread
+import gc
 import queue
 import sys
 import threading
@@ -14,6 +15,7 @@ from collections.abc import Hashable
 from contextlib import contextmanager
 from functools import partial
 from inspect import unwrap
+from itertools import count
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, final
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from finresilience.testing.stories import Explored, ThreadStory
 
 _MOST: Final = 1_000_000  # moments in one run
+_RUNS_A_COLLECTION: Final = 100  # what the runs leave behind must not fill the memory
 _HOUSE: Final = str(Path(finresilience.__path__[0])) + "/"
 _KIT: Final = str(Path(__file__).parent) + "/"
 _LOCK: Final = type(threading.Lock())
@@ -92,10 +95,28 @@ def explore_threads(
     seconds_of("patience", patience)
     lines = _Lines(scenario, modules, opcodes=opcodes)
     tally = Tally()
-    with _cooperative_locks(lines):
+    with _cooperative_locks(lines), _no_collection() as between:
         for seed in seeds_of(seeds):
             tally.add(_Run(scenario, seed, lines, patience).told())
+            between()
     return tally.told()
+
+
+@contextmanager
+def _no_collection() -> Generator[Callable[[], None]]:
+    """Keep the garbage collector out of the runs, and yield what lets it in between two: it runs whenever it likes, in no seed's order."""
+    was_on, runs = gc.isenabled(), count(1)
+    gc.disable()
+
+    def between() -> None:
+        if was_on and next(runs) % _RUNS_A_COLLECTION == 0:
+            gc.collect()
+
+    try:
+        yield between
+    finally:
+        if was_on:
+            gc.enable()
 
 
 @final
