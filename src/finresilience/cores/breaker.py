@@ -141,6 +141,18 @@ class BreakerCore:
         "window",
     )
 
+    failed: int  # these three: of the windows that are gone
+    ok: int
+    slow: int
+    generation: int
+    last_failure: str | None
+    late: int
+    news: tuple[Change | Note, ...]
+    refused: int
+    shut: tuple[CircuitState, float, int, str | None] | None
+    state: CircuitState
+    window: LiveWindow | None
+
     def __init__(self, settings: BreakerSettings, now: float, chance: Callable[[], float]) -> None:
         self.settings: BreakerSettings = settings
         self._chance = chance
@@ -149,14 +161,14 @@ class BreakerCore:
         self._until = now
         self._round: Round | None = None
         self._told = False
-        self.ok = self.failed = self.slow = self.late = 0  # of the windows that are gone
+        self.ok = self.failed = self.slow = self.late = 0
         self.generation = 0
-        self.last_failure: str | None = None
-        self.news: tuple[Change | Note, ...] = ()
+        self.last_failure = None
+        self.news = ()
         self.refused = 0
-        self.shut: tuple[CircuitState, float, int, str | None] | None = None
+        self.shut = None
         self.state = CircuitState.CLOSED
-        self.window: LiveWindow | None = settings.window.start(now)
+        self.window = settings.window.start(now)
 
     # --- a call asks, and reports ---------------------------------------------------------------------------------
 

@@ -39,7 +39,7 @@ class Join:
         self._keyed = keyed
         self._last: Verdict | None = None
         self._unknown = False
-        self.sent = 0
+        self.sent: int = 0
 
     def attempt(self, verdict: Verdict) -> None:
         """Note how an attempt that was sent ended."""

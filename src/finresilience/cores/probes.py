@@ -33,7 +33,8 @@ class Round:
         self._bound = bound
         self._lease = lease
         self._live: set[Probe] = set()
-        self._good = self._bad = self.lost = 0
+        self._good = self._bad = 0
+        self.lost: int = 0
 
     @property
     def silent(self) -> bool:

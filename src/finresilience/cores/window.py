@@ -138,6 +138,10 @@ class LiveTimeWindow:
 
     __slots__ = ("_index", "_marks", "_streak", "_width", "edge", "failed", "ok", "slow")
 
+    ok: int
+    failed: int
+    slow: int
+
     def __init__(self, now: float, *, width: float, size: int) -> None:
         self.ok = self.failed = self.slow = self._streak = 0
         self._width = width
@@ -193,6 +197,10 @@ class LiveCountWindow:
 
     __slots__ = ("_failures", "_size", "_slows", "_streak", "edge", "failed", "ok", "slow")
 
+    ok: int
+    failed: int
+    slow: int
+
     def __init__(self, size: int) -> None:
         self.ok = self.failed = self.slow = self._streak = 0
         self.edge: float = inf
@@ -239,6 +247,10 @@ class BlindWindow:
     """A window that sees nothing, for a circuit that is disabled."""
 
     __slots__ = ("edge", "failed", "ok", "slow")
+
+    ok: int
+    failed: int
+    slow: int
 
     def __init__(self) -> None:
         self.edge: float = inf

@@ -104,26 +104,27 @@ class Call:
         *,
         context: CallContext | None = None,
     ) -> None:
-        self.plan = plan
-        self.fn = fn
+        self.plan: Plan = plan
+        self.fn: Callable[..., Any] = fn
         self.args: tuple[Any, ...] = args
         self.kwargs: dict[str, Any] = kwargs
-        self.started = self.attempt_started = started
-        self.context = context if context is not None else plan.context(started, args, kwargs)
+        self.started: float = started
+        self.attempt_started: float = started
+        self.context: CallContext = context if context is not None else plan.context(started, args, kwargs)
         outer = current.get()
         inherited = inf if outer is None or outer.deadline is None else outer.deadline
         self.deadline: float = min(started + plan.deadline, inherited)
-        self.limit = inf
+        self.limit: float = inf
         self.breaker: CircuitBreaker | None = None if plan.breaker is None else plan.breaker.choose(args, kwargs)
         self.permit: Permit | None = None
-        self.running = False  # whether an attempt is under way
+        self.running: bool = False  # whether an attempt is under way
         self.wait: float | None = 0.0  # seconds before the next attempt; None once the call has ended
-        self.join = Join(plan.effect, keyed=self.context.key is not None)
-        self.tries = 0
+        self.join: Join = Join(plan.effect, keyed=self.context.key is not None)
+        self.tries: int = 0
         self._tried = exhaustions.number
         self._carry = 0.0
         self.waits: list[float] = []
-        self.stop = Stop.ONCE
+        self.stop: Stop = Stop.ONCE
         self._probing = False
         self._error: Exception | None = None
         self._answer: Any = None

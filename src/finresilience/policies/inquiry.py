@@ -35,7 +35,7 @@ class Inquiry:
         if kind_of(fn) in {Kind.GENERATOR, Kind.ASYNC_GENERATOR}:
             message = "a generator cannot be an inquiry: return Found(answer), NotFound() or StillUnknown()"
             raise ConfigurationError(message)
-        self.fn = fn
+        self.fn: Callable[..., Any] = fn
         self.schedule: tuple[float, ...] = schedule
         self.is_async: bool = is_async
 

@@ -69,7 +69,7 @@ class AsyncLimit:
         self._exact = exact
         self._alarm: Alarm | None = None
         self._scope: CancelScope | None = None
-        self.late = False
+        self.late: bool = False
 
     def __enter__(self) -> AsyncLimit:
         if self._limit == inf:

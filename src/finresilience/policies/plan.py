@@ -38,6 +38,15 @@ class Ends:
 
     __slots__ = ("abandoned", "declined", "failed", "ok", "refused", "resolved", "retried", "unknown")
 
+    abandoned: int
+    declined: int
+    failed: int
+    ok: int
+    refused: int
+    resolved: int
+    retried: int
+    unknown: int
+
     def __init__(self) -> None:
         self.abandoned = self.declined = self.failed = self.ok = 0
         self.refused = self.resolved = self.retried = self.unknown = 0
@@ -92,8 +101,8 @@ class Plan:
         self.timeout: Timeout | None = timeout
         self.classifier: ErrorClassifier = classifier if classifier is not None else default_classifier()
         self.effect: Effect = effect
-        self.key_of = key_of
-        self.reference_of = reference_of
+        self.key_of: Callable[..., str | None] | None = key_of
+        self.reference_of: Callable[..., str | None] | None = reference_of
         self.deadline: float = deadline
         self.marks_sent: bool = marks_sent
         self.speaks: bool = speaks  # False: a lone breaker passes the caller's errors on as they are

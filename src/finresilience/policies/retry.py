@@ -89,7 +89,7 @@ class Retry(Guarding):
             max_retry_after=seconds_of("max_retry_after", max_retry_after, zero=True),
         )
         self.budget: Budget | None = budget
-        self.retry_result = retry_result
+        self.retry_result: Callable[[object], bool] | None = retry_result
         self._effect = effect
         self._classify = checked_rules(classify)
         self._own_plan = None

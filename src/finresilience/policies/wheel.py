@@ -52,11 +52,15 @@ class Wheel:
 
     __slots__ = ("_armed", "_loop", "_offset", "_ringing", "_slots", "_ticks", "_timer", "near", "near_from", "near_to")
 
+    near: dict[Alarm, None]
+    near_from: float
+    near_to: float
+
     def __init__(self, loop: AbstractEventLoop) -> None:
         self._loop = ref(loop)
         self._slots: dict[int, dict[Alarm, None]] = {}
         # The slot opened or found last, and the instants that belong to it: calls that follow each other share one.
-        self.near: dict[Alarm, None] = {}
+        self.near = {}
         self.near_from = self.near_to = inf
         self._ticks: list[int] = []  # a heap of the slots' numbers
         self._timer: TimerHandle | None = None
