@@ -8,6 +8,7 @@ import anyio
 import pytest
 
 from finresilience import CircuitBreaker, DeadlineExceededError, Effect, Pipeline, Retry, Timeout, UnknownOutcomeError, deadline
+from finresilience.testing import instant
 from tests.laws.worlds import RULES, Provider, both_loops, on
 
 if TYPE_CHECKING:
@@ -41,6 +42,19 @@ def test_no_call_is_begun_after_the_deadline(which: str, form: str, backend: str
 
     on(backend, world)
     assert provider.attempts == 0
+
+
+@pytest.mark.parametrize("form", ["decorated", "call"])
+@pytest.mark.parametrize("which", POLICIES)
+def test_no_sync_call_is_begun_after_the_deadline(which: str, form: str) -> None:
+    provider, policy = Provider(), POLICIES[which]()
+    call = policy(provider.charge) if form == "decorated" else lambda: policy.call(provider.charge)
+    with instant() as clock, deadline(1.0):
+        assert call() == "ok"
+        clock.advance(2.0)
+        with pytest.raises(DeadlineExceededError):
+            call()
+    assert provider.attempts == 1
 
 
 @both_loops
