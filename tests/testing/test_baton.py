@@ -101,7 +101,8 @@ def test_the_stand_ins_make_real_locks_for_everybody_else() -> None:
 
 
 def test_after_an_exploration_all_is_as_before() -> None:
-    names = ("Lock", "RLock", "_allocate_lock", "_time", "_start_new_thread")
+    start = "_start_new_thread" if hasattr(threading, "_start_new_thread") else "_start_joinable_thread"  # since Python 3.13
+    names = ("Lock", "RLock", "_allocate_lock", "_time", start)
     before = [vars(threading)[name] for name in names]
     with pytest.raises(CounterexampleError):
         explore_threads(lambda: ([threading.Lock().release], nothing))
