@@ -115,4 +115,4 @@ def test_without_its_lock_some_schedule_goes_wrong_in(story: str, monkeypatch: p
     monkeypatch.setattr(base, "Lock", NoLock)
     monkeypatch.setattr(retries, "_budgets", NoLock())
     with pytest.raises(CounterexampleError):
-        explore_threads(STORIES[story], seeds=SEEDS)
+        explore_threads(STORIES[story], seeds=20 * SEEDS)  # it ends at the first that fails

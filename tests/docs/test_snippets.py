@@ -1,23 +1,107 @@
-"""The Python in README.md and docs/ runs as it stands."""
+"""The code in README.md and docs/ runs as it stands, and prints what the page shows."""
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
+import logging
+import tomllib
+from contextlib import contextmanager, redirect_stdout
+from doctest import ELLIPSIS, DocTestParser, DocTestRunner, OutputChecker
+from io import StringIO
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from finresilience import PipelineConfig
 from finresilience.testing import instant
+from tests.docs.pages import PAGES, Block, blocks, read
 
-ROOT = Path(__file__).parents[2]
-PAGES = ["README.md", "docs/how-to/testing.md"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+CODE = [page for page in PAGES if any(block.language == "python" for block in blocks(read(page)))]
+DATA = [page for page in PAGES if any(block.language == "toml" for block in blocks(read(page)))]
+
+
+def run(page: str, found: list[Block], place: Path) -> None:
+    """Run a page from top to bottom, as one program. A `text` block is what the code right before it printed."""
+    world: dict[str, Any] = {"__name__": "__main__"}
+    nothing = Block("", "", 0)
+    for block, after in pairwise([*found, nothing]):
+        if block.language == "toml":
+            save(block, place)
+        elif block.language == "python" and ">>>" in block.text:
+            examine(page, block, world)
+        elif block.language == "python":
+            shown = after.text if after.language == "text" else ""
+            printed = output(page, block, world)
+            assert OutputChecker().check_output(shown, printed, ELLIPSIS), f"{page}:{block.line} printed\n{printed}"
+
+
+def save(block: Block, place: Path) -> None:
+    """Keep data as a file, where its first line says so: `# pipelines.toml`."""
+    name = block.text.partition("\n")[0].removeprefix("# ")
+    if name.endswith(".toml"):
+        (place / name).write_text(block.text, encoding="utf-8")
+
+
+def examine(page: str, block: Block, world: dict[str, Any]) -> None:
+    test = DocTestParser().get_doctest(block.text, world, page, page, block.line)
+    report = StringIO()
+    failed = DocTestRunner(optionflags=ELLIPSIS).run(test, out=report.write, clear_globs=False).failed
+    assert not failed, report.getvalue()
+    world.update(test.globs)
+
+
+def output(page: str, block: Block, world: dict[str, Any]) -> str:
+    code = compile("\n" * block.line + block.text, page, "exec")  # so that a traceback names the line of the page
+    with redirect_stdout(StringIO()) as printed, logged(printed):
+        exec(code, world)
+    return printed.getvalue()
+
+
+@contextmanager
+def logged(printed: StringIO) -> Iterator[None]:
+    """Show log lines among what is printed, as a terminal does where no logging was set up."""
+    logger, handler = logging.getLogger("finresilience"), logging.StreamHandler(printed)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
+@pytest.mark.parametrize("page", CODE)
+def test_every_snippet_of_the_page_runs_and_prints_what_is_shown(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with instant():
+        run(page, blocks(read(page)), tmp_path)
+
+
+@pytest.mark.parametrize("page", DATA)
+def test_every_pipeline_in_toml_can_be_built(page: str) -> None:
+    for block in blocks(read(page)):
+        if block.language == "toml":
+            tables = tomllib.loads(block.text)["pipelines"]
+            assert [PipelineConfig(name, data).build().name for name, data in tables.items()] == list(tables)
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_every_snippet_of_the_page_runs(page: str) -> None:
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL)
-    assert blocks
-    world = {"send": lambda *_, **__: "receipt", "look_up": lambda _: {"final": True}}
-    with instant():
-        for block in blocks:
-            exec(compile(block, page, "exec"), world)  # the page's own code is the test
+def test_every_block_says_what_it_is(page: str) -> None:
+    known = {"python", "toml", "text", "console", "sh"}
+    assert {block.language for block in blocks(read(page))} <= known
+
+
+SABOTEURS = {
+    "it prints what is not shown": "```python\nprint('paid')\n```\n",
+    "it shows what is not printed": "```python\nprint('paid')\n```\n```text\nfailed\n```\n",
+    "it does not run": "```python\nraise ValueError\n```\n",
+    "its doctest is wrong": "```python\n>>> 1 + 1\n3\n\n```\n",
+}
+
+
+@pytest.mark.parametrize("page", SABOTEURS.values(), ids=SABOTEURS)
+def test_a_page_that_lies_is_found_out(page: str, tmp_path: Path) -> None:
+    with pytest.raises((AssertionError, ValueError)):
+        run("saboteur.md", blocks(page), tmp_path)

@@ -409,4 +409,4 @@ class BreakerCore:
             self._enter_closed(now, "restored")
         if self.window is not None:
             self.window.fill(calls=calls, failures=failures, slow=slow)
-            self.window.edge = -inf  # the next call looks at it whole
+            self.window.edge = _NEVER  # the next call looks at it whole

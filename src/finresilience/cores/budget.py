@@ -84,7 +84,7 @@ class RatioBudget:
         self._width = self.window / self.SLOTS
         self._calls = [0] * self.SLOTS
         self._retries = [0] * self.SLOTS
-        self._slot = -(10**18)
+        self._slot: int | None = None  # none has begun before the first call
 
     def deposit(self, now: float, /) -> None:
         """Note one call."""
@@ -101,7 +101,8 @@ class RatioBudget:
 
     def _turn(self, now: float) -> int:
         slot = int(now // self._width)
-        for gone in range(max(self._slot + 1, slot - self.SLOTS + 1), slot + 1):
-            self._calls[gone % self.SLOTS] = self._retries[gone % self.SLOTS] = 0
-        self._slot = max(self._slot, slot)
+        last = slot if self._slot is None else self._slot
+        for begun in range(max(last, slot - self.SLOTS) + 1, slot + 1):
+            self._calls[begun % self.SLOTS] = self._retries[begun % self.SLOTS] = 0
+        self._slot = max(last, slot)
         return self._slot % self.SLOTS

@@ -38,22 +38,23 @@ class Join:
         self._effect = effect
         self._keyed = keyed
         self._last: Verdict | None = None
-        self._unknown = False
+        self._unknown: Verdict | None = None  # on the last attempt that may have been applied
         self.sent: int = 0
 
     def attempt(self, verdict: Verdict) -> None:
         """Note how an attempt that was sent ended."""
         self.sent += 1
         self._last = verdict
-        self._unknown = self._unknown or verdict.classification is Classification.UNKNOWN
+        if verdict.classification is Classification.UNKNOWN:
+            self._unknown = verdict
 
     def end(self) -> End:
         """Return how the call ended."""
         if self._last is None:
             return End.REFUSED
         last = self._last.classification
-        if last is Classification.NON_RETRYABLE and (self._keyed or not self._unknown or self._effect is Effect.READ):
+        if last is Classification.NON_RETRYABLE and (self._keyed or self._unknown is None or self._effect is Effect.READ):
             return End.DECLINED
-        if self._unknown and self._effect is not Effect.READ:
+        if self._unknown is not None and self._effect is not Effect.READ:
             return End.UNKNOWN
         return End.FAILED

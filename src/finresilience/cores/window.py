@@ -178,7 +178,7 @@ class LiveTimeWindow:
     def _turn(self, now: float) -> None:
         """Mark the beginning of every bucket that began since the last look; at most one turn of the ring."""
         index, size = int(now // self._width), len(self._marks) // 3
-        for begun in range(max(self._index + 1, index - size + 1), index + 1):
+        for begun in range(max(self._index, index - size) + 1, index + 1):
             at = begun % size * 3
             self._marks[at : at + 3] = array("I", (self.ok & _32_BITS, self.failed & _32_BITS, self.slow & _32_BITS))
         self._index = max(self._index, index)
