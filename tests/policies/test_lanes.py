@@ -150,7 +150,7 @@ def test_one_guarded_function_serves_call_after_call_and_loop_after_loop(backend
 
 
 def test_a_lane_that_takes_every_value_for_a_success_would_be_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("finresilience.policies.lanes._looked", lambda plan, fn, args, kwargs, value, *_, **__: _Gullible(value))
+    monkeypatch.setattr("finresilience.policies.lanes.looked", lambda plan, fn, args, kwargs, value, *_, **__: _Gullible(value))
     assert sync_end("retry", "declined", decorated=True) != sync_end("retry", "declined", decorated=False)
 
 

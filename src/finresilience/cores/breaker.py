@@ -50,14 +50,24 @@ PASSING: Final = frozenset({CircuitState.CLOSED, CircuitState.DISABLED, CircuitS
 class Change:
     """One transition, for whoever wants to hear of it after the lock is released."""
 
-    __slots__ = ("after", "before", "generation", "open_for", "reason")
+    __slots__ = ("after", "before", "generation", "last_failure", "open_for", "reason")
 
-    def __init__(self, before: CircuitState, after: CircuitState, generation: int, reason: str, open_for: float | None) -> None:
+    def __init__(
+        self,
+        before: CircuitState,
+        after: CircuitState,
+        *,
+        generation: int,
+        reason: str,
+        open_for: float | None,
+        last_failure: str | None,
+    ) -> None:
         self.before: CircuitState = before
         self.after: CircuitState = after
         self.generation: int = generation
         self.reason: str = reason
         self.open_for: float | None = open_for
+        self.last_failure: str | None = last_failure
 
 
 @final
@@ -341,7 +351,8 @@ class BreakerCore:
         self.shut = None
         self._round = None
         if after is not before:
-            self.news += (Change(before, after, self.generation, reason, open_for),)
+            change = Change(before, after, generation=self.generation, reason=reason, open_for=open_for, last_failure=self.last_failure)
+            self.news += (change,)
 
     def _retire(self) -> None:
         old = self.window

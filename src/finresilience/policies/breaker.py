@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from functools import wraps
 from sys import intern
 from typing import TYPE_CHECKING, Any, final
 
 from finresilience._checks import seconds_of
 from finresilience.cores.breaker import BreakerCore, Change, CircuitState, Note
 from finresilience.errors import CircuitOpenError
-from finresilience.events import CallRefused, CircuitChanged, Event, LateResult, ProbeLost, ThresholdCrossed, log_event
+from finresilience.events import CallRefused, log_event
 from finresilience.outcome import Outcome, Refused
 from finresilience.policies.base import chance
-from finresilience.policies.decorate import Kind
 from finresilience.policies.guarding import Guarding, P, R, checked_rules
 from finresilience.policies.plan import Ends, Plan
 from finresilience.policies.settings import breaker_settings
@@ -28,6 +26,7 @@ if TYPE_CHECKING:
     from finresilience.cores.trip import TripRule
     from finresilience.cores.window import Window
     from finresilience.events import Listener
+    from finresilience.policies.decorate import Kind
     from finresilience.policies.guard import CircuitGuard
     from finresilience.policies.isolation import Isolation
     from finresilience.policies.per import PerKey
@@ -223,26 +222,9 @@ class CircuitBreaker(Guarding):
         return CircuitGuard(self, self._plan.classifier)
 
     def _generator(self, fn: Callable[..., Any], kind: Kind) -> Callable[..., Any]:
-        if kind is Kind.GENERATOR:
+        from finresilience.policies.guard import guarded_generator
 
-            @wraps(fn)
-            def steps(*args: Any, **kwargs: Any) -> Any:
-                inner: Any = fn(*args, **kwargs)
-                with self.guard():
-                    answer: Any = yield from inner
-                return answer
-
-            return steps
-
-        @wraps(fn)
-        async def asteps(*args: Any, **kwargs: Any) -> Any:
-            from contextlib import aclosing
-
-            async with self.guard(), aclosing(fn(*args, **kwargs)) as inner:
-                async for item in inner:
-                    yield item
-
-        return asteps
+        return guarded_generator(self, fn, kind)
 
     # --- a person decides ------------------------------------------------------------------------------------------
 
@@ -347,22 +329,8 @@ class CircuitBreaker(Guarding):
         return news
 
     def _tell(self, news: tuple[Change | Note, ...]) -> None:
-        for item in news:
-            self._publish(self._event(item))
+        if news:
+            from finresilience.policies.news import event_of
 
-    def _event(self, item: Change | Note) -> Event:
-        if isinstance(item, Change):
-            return CircuitChanged(
-                name=self.name,
-                before=item.before.value,
-                after=item.after.value,
-                generation=item.generation,
-                reason=item.reason,
-                open_for=item.open_for,
-                last_failure=self.core.last_failure,
-            )
-        if item.kind == "late":
-            return LateResult(name=self.name, source="circuit", succeeded=not item.failed, reference=None, value=None)
-        if item.kind == "probe_lost":
-            return ProbeLost(name=self.name, generation=item.generation)
-        return ThresholdCrossed(name=self.name, generation=item.generation, reason=item.detail)
+            for item in news:
+                self._publish(event_of(self.name, item))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, final
+from functools import wraps
+from typing import TYPE_CHECKING, Any, final
 
 from finresilience.errors import CircuitOpenError, ConfigurationError
 from finresilience.outcome import NON_RETRYABLE
+from finresilience.policies.decorate import Kind
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     from finresilience.classify.classifier import ErrorClassifier
@@ -64,3 +67,27 @@ class CircuitGuard:
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /) -> None:
         self.__exit__(kind, error, traceback)
+
+
+def guarded_generator(breaker: CircuitBreaker, fn: Callable[..., Any], kind: Kind) -> Callable[..., Any]:
+    """Return `fn` with one permit for each generator, from its first step to its last."""
+    if kind is Kind.GENERATOR:
+
+        @wraps(fn)
+        def steps(*args: Any, **kwargs: Any) -> Any:
+            inner: Any = fn(*args, **kwargs)
+            with breaker.guard():
+                answer: Any = yield from inner
+            return answer
+
+        return steps
+
+    @wraps(fn)
+    async def asteps(*args: Any, **kwargs: Any) -> Any:
+        from contextlib import aclosing
+
+        async with breaker.guard(), aclosing(fn(*args, **kwargs)) as inner:
+            async for item in inner:
+                yield item
+
+    return asteps

@@ -8,7 +8,7 @@ from finresilience._checks import refuse
 from finresilience.errors import DecorationError
 from finresilience.policies.base import F, Policy
 from finresilience.policies.decorate import Kind, bare, dress, kind_of, refuse_async
-from finresilience.policies.lanes import async_lane, sync_lane
+from finresilience.policies.lanes import sync_lane
 from finresilience.policies.shells import arun, run, settled
 
 if TYPE_CHECKING:
@@ -74,6 +74,8 @@ class Guarding(Policy):
         if kind in {Kind.GENERATOR, Kind.ASYNC_GENERATOR}:
             guarded = self._generator(fn, kind)
         elif kind is Kind.ASYNC:
+            from finresilience.policies.alanes import async_lane
+
             guarded = async_lane(self._plan, fn)
         else:
             self._check_sync()

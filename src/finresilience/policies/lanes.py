@@ -7,27 +7,23 @@ whatever else happens, a `Call` takes over. There is a lane for each amount of w
     breaker (and retry)    the closed window and one look at the clock
     everything             a context, a limit, a window; also where a deadline of somebody outside is in force
 
-The repetition is deliberate: a shared body would cost more than the guarding itself.
+The repetition is deliberate: a shared body would cost more than the guarding itself. The lanes of async functions are in `alanes`.
 """
 
 from __future__ import annotations
 
-import sys
 from math import inf
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from finresilience.context import CallContext, current
 from finresilience.cores.window import BlindWindow
-from finresilience.errors import ExpiredError
 from finresilience.policies.call import Call, exhaustions
-from finresilience.policies.limits import LEAST, MOST, asyncio_kit, trio_kit
-from finresilience.policies.shells import ago_on, arun, go_on, run, settled
+from finresilience.policies.shells import go_on, run, settled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from finresilience.cores.breaker import BreakerCore, Permit
-    from finresilience.cores.window import LiveWindow
     from finresilience.policies.breaker import CircuitBreaker
     from finresilience.policies.plan import Plan
 
@@ -37,24 +33,15 @@ Fn: TypeAlias = "Callable[..., Any]"
 def sync_lane(plan: Plan, fn: Fn) -> Fn:
     """Return the function that makes a sync call under `plan`."""
     breaker, threads = plan.breaker, None if plan.timeout is None else plan.timeout.threads
-    if threads is not None or (breaker is not None and breaker.core is None) or _deposits(plan):
+    if threads is not None or (breaker is not None and breaker.core is None) or deposits(plan):
         return _slow(plan, fn)
     if not plan.light:
-        return _full(plan, fn, _core_of(plan))
-    return _retry(plan, fn) if breaker is None else _breaker(plan, fn, _core_of(plan))
+        return _full(plan, fn, core_of(plan))
+    return _retry(plan, fn) if breaker is None else _breaker(plan, fn, core_of(plan))
 
 
-def async_lane(plan: Plan, fn: Fn) -> Fn:
-    """Return the async function that makes a call under `plan`."""
-    breaker = plan.breaker
-    if (breaker is not None and breaker.core is None) or _deposits(plan):
-        return _aslow(plan, fn)
-    if not plan.light:
-        return _afull(plan, fn, _core_of(plan))
-    return _aretry(plan, fn) if breaker is None else _abreaker(plan, fn, _core_of(plan))
-
-
-def _deposits(plan: Plan) -> bool:
+def deposits(plan: Plan) -> bool:
+    """Return whether a budget wants to hear of every call."""
     return plan.retry is not None and plan.retry.budget is not None
 
 
@@ -67,16 +54,18 @@ class _NoBreaker:
         self.window = BlindWindow()
 
 
-def _core_of(plan: Plan) -> Any:
+def core_of(plan: Plan) -> Any:
+    """Return the core of the plan's breaker, or what stands in for one."""
     core: BreakerCore | None = None if plan.breaker is None else plan.breaker.core
     return _NoBreaker() if core is None else core
 
 
-def _breaker_of(plan: Plan) -> CircuitBreaker:
-    return cast("CircuitBreaker", plan.breaker)  # these lanes are chosen for plans that have one, and not a family
+def breaker_of(plan: Plan) -> CircuitBreaker:
+    """Return the plan's breaker, for a lane that is chosen where there is one, and not a family."""
+    return cast("CircuitBreaker", plan.breaker)
 
 
-def _must_hurry() -> bool:
+def must_hurry() -> bool:
     """Return whether a deadline of somebody outside is in force: then it rules this call too."""
     outer = current.get()
     return outer is not None and outer.deadline is not None
@@ -92,56 +81,27 @@ def _slow(plan: Plan, fn: Fn) -> Fn:
     return guarded
 
 
-def _aslow(plan: Plan, fn: Fn) -> Fn:
-    async def guarded(*args: Any, **kwargs: Any) -> Any:
-        return settled(await arun(plan, fn, args, kwargs))
-
-    return guarded
-
-
 # --- retry alone ---------------------------------------------------------------------------------------------------
 
 
 def _retry(plan: Plan, fn: Fn) -> Fn:
     plain, given_up, ends, inside = plan.plain, exhaustions, plan.ends, current.get
-    under_deadline = _full(plan, fn, _core_of(plan))
+    under_deadline = _full(plan, fn, core_of(plan))
 
     def guarded(*args: Any, **kwargs: Any) -> Any:
-        if inside() is not None and _must_hurry():
+        if inside() is not None and must_hurry():
             return under_deadline(*args, **kwargs)
         tried = given_up.number
         try:
             value = fn(*args, **kwargs)
         except BaseException as error:
-            call = _first(plan, fn, args, kwargs, error, tried=tried)
+            call = first(plan, fn, args, kwargs, error, tried=tried)
         else:
             if value.__class__ in plain:
                 ends.ok += 1
                 return value
-            call = _looked(plan, fn, args, kwargs, value, tried=tried)
+            call = looked(plan, fn, args, kwargs, value, tried=tried)
         return settled(go_on(plan, call))
-
-    return guarded
-
-
-def _aretry(plan: Plan, fn: Fn) -> Fn:
-    plain, given_up, ends, inside = plan.plain, exhaustions, plan.ends, current.get
-    under_deadline = _afull(plan, fn, _core_of(plan))
-
-    async def guarded(*args: Any, **kwargs: Any) -> Any:
-        if inside() is not None and _must_hurry():
-            return await under_deadline(*args, **kwargs)
-        tried = given_up.number
-        try:
-            value = await fn(*args, **kwargs)
-        except BaseException as error:
-            call = _first(plan, fn, args, kwargs, error, tried=tried)
-        else:
-            if value.__class__ in plain:
-                ends.ok += 1
-                return value
-            call = _looked(plan, fn, args, kwargs, value, tried=tried)
-        return settled(await ago_on(plan, call))
 
     return guarded
 
@@ -152,7 +112,7 @@ def _aretry(plan: Plan, fn: Fn) -> Fn:
 def _breaker(plan: Plan, fn: Fn, core: Any) -> Fn:
     if plan.slow_after < inf:
         return _timed_breaker(plan, fn, core)
-    owner, plain, given_up, ends, breaker = plan.owner, plan.plain, exhaustions, plan.ends, _breaker_of(plan)
+    owner, plain, given_up, ends, breaker = plan.owner, plan.plain, exhaustions, plan.ends, breaker_of(plan)
     inside, under_deadline = current.get, _full(plan, fn, core)
 
     def guarded(*args: Any, **kwargs: Any) -> Any:
@@ -162,26 +122,26 @@ def _breaker(plan: Plan, fn: Fn, core: Any) -> Fn:
             if shut is not None and (left := shut[1] - owner._now()) > 0.0:
                 raise breaker.refusal(ends, shut, left)
             return settled(run(plan, fn, args, kwargs))
-        if inside() is not None and _must_hurry():
+        if inside() is not None and must_hurry():
             return under_deadline(*args, **kwargs)
         tried = given_up.number
         try:
             value = fn(*args, **kwargs)
         except BaseException as error:
-            call = _first(plan, fn, args, kwargs, error, permit=window, tried=tried)
+            call = first(plan, fn, args, kwargs, error, permit=window, tried=tried)
         else:
             if value.__class__ in plain and owner._now() < window.edge:
                 window.ok += 1
                 ends.ok += 1
                 return value
-            call = _looked(plan, fn, args, kwargs, value, permit=window, tried=tried)
+            call = looked(plan, fn, args, kwargs, value, permit=window, tried=tried)
         return settled(go_on(plan, call))
 
     return guarded
 
 
 def _timed_breaker(plan: Plan, fn: Fn, core: Any) -> Fn:
-    owner, plain, given_up, ends, breaker = plan.owner, plan.plain, exhaustions, plan.ends, _breaker_of(plan)
+    owner, plain, given_up, ends, breaker = plan.owner, plan.plain, exhaustions, plan.ends, breaker_of(plan)
     slow_after = plan.slow_after
     inside, under_deadline = current.get, _full(plan, fn, core)
 
@@ -192,53 +152,21 @@ def _timed_breaker(plan: Plan, fn: Fn, core: Any) -> Fn:
             if shut is not None and (left := shut[1] - owner._now()) > 0.0:
                 raise breaker.refusal(ends, shut, left)
             return settled(run(plan, fn, args, kwargs))
-        if inside() is not None and _must_hurry():
+        if inside() is not None and must_hurry():
             return under_deadline(*args, **kwargs)
         tried, started = given_up.number, owner._now()
         try:
             value = fn(*args, **kwargs)
         except BaseException as error:
-            call = _first(plan, fn, args, kwargs, error, permit=window, tried=tried, started=started)
+            call = first(plan, fn, args, kwargs, error, permit=window, tried=tried, started=started)
         else:
             now = owner._now()
             if value.__class__ in plain and now < window.edge and now - started <= slow_after:
                 window.ok += 1
                 ends.ok += 1
                 return value
-            call = _looked(plan, fn, args, kwargs, value, permit=window, tried=tried, started=started)
+            call = looked(plan, fn, args, kwargs, value, permit=window, tried=tried, started=started)
         return settled(go_on(plan, call))
-
-    return guarded
-
-
-def _abreaker(plan: Plan, fn: Fn, core: Any) -> Fn:
-    owner, plain, given_up, ends, breaker = plan.owner, plan.plain, exhaustions, plan.ends, _breaker_of(plan)
-    slow_after = plan.slow_after
-    timed = slow_after < inf
-    inside, under_deadline = current.get, _afull(plan, fn, core)
-
-    async def guarded(*args: Any, **kwargs: Any) -> Any:
-        window = core.window
-        if window is None:
-            shut = core.shut
-            if shut is not None and (left := shut[1] - owner._now()) > 0.0:
-                raise breaker.refusal(ends, shut, left)
-            return settled(await arun(plan, fn, args, kwargs))
-        if inside() is not None and _must_hurry():
-            return await under_deadline(*args, **kwargs)
-        tried, started = given_up.number, owner._now() if timed else None
-        try:
-            value = await fn(*args, **kwargs)
-        except BaseException as error:
-            call = _first(plan, fn, args, kwargs, error, permit=window, tried=tried, started=started)
-        else:
-            now = owner._now()
-            if value.__class__ in plain and now < window.edge and (started is None or now - started <= slow_after):
-                window.ok += 1
-                ends.ok += 1
-                return value
-            call = _looked(plan, fn, args, kwargs, value, permit=window, tried=tried, started=started)
-        return settled(await ago_on(plan, call))
 
     return guarded
 
@@ -259,7 +187,7 @@ def _full(plan: Plan, fn: Fn, core: Any) -> Fn:
             context = CallContext(limit, owner._clock)
         else:
             context = plan.context(started, args, kwargs)
-            limit = _narrowed(context, started + seconds)
+            limit = narrowed(context, started + seconds)
         if window is None or limit <= started:
             return settled(go_on(plan, Call(plan, fn, args, kwargs, started, context=context)))
         tried, token = given_up.number, current.set(context)
@@ -267,7 +195,7 @@ def _full(plan: Plan, fn: Fn, core: Any) -> Fn:
             value = fn(*args, **kwargs)
         except BaseException as error:
             current.reset(token)
-            call = _first(plan, fn, args, kwargs, error, window, tried, started, context, limit)
+            call = first(plan, fn, args, kwargs, error, window, tried, started, context, limit)
         else:
             current.reset(token)
             now = owner._now()
@@ -275,124 +203,13 @@ def _full(plan: Plan, fn: Fn, core: Any) -> Fn:
                 window.ok += 1
                 ends.ok += 1
                 return value
-            call = _looked(plan, fn, args, kwargs, value, window, tried, started, context, limit, late=now >= limit)
+            call = looked(plan, fn, args, kwargs, value, window, tried, started, context, limit, late=now >= limit)
         return settled(go_on(plan, call))
 
     return guarded
 
 
-def _afull(plan: Plan, fn: Fn, core: Any) -> Fn:  # noqa: C901, PLR0915 - one lane, read from top to bottom
-    owner, plain, given_up, slow_after, ends = plan.owner, plan.plain, exhaustions, plan.slow_after, plan.ends
-    seconds, exact = (inf, False) if plan.timeout is None else (plan.timeout.seconds, plan.timeout.exact)
-    span, alone = min(seconds, plan.deadline), plan.breaker is None
-    wheeled = plan.simple and not exact and LEAST <= span <= MOST
-    running_loop: Any = None
-    task_of: Any = None
-    wheel_of: Any = None
-    new_alarm: Any = None
-    elsewhere = _elsewhere(plan, fn)
-
-    async def guarded(*args: Any, **kwargs: Any) -> Any:  # noqa: C901 - as above
-        nonlocal running_loop, task_of, wheel_of, new_alarm
-        window, tell = core.window, owner._now
-        started = tell()
-        if running_loop is None:
-            running_loop, task_of, wheel_of, new_alarm = asyncio_kit()
-        loop = running_loop()
-        task = None if loop is None else task_of(loop)
-        if window is None or task is None:
-            return await elsewhere(window, started, args, kwargs)
-        alarm = new_alarm()
-        try:
-            wheel = loop._finresilience_wheel  # pyright: ignore[reportOptionalMemberAccess]  # without a loop there is no task
-        except AttributeError:
-            wheel = wheel_of(loop)
-        if wheeled and current.get() is None:  # as `wheel.arm` does, without the call
-            alarm.deadline = limit = started + span
-            alarm.clock = owner._clock
-            slot = wheel.near if wheel.near_from <= limit < wheel.near_to else wheel.slot(limit, started)
-            alarm.task, alarm.slot, alarm.cancelling = task, slot, task.cancelling()
-            alarm.rung = False
-            slot[alarm] = None
-        else:
-            limit = _narrowed(plan.context(started, args, kwargs, alarm), started + seconds)
-            if limit <= started:
-                return settled(await ago_on(plan, Call(plan, fn, args, kwargs, started, context=alarm)))
-            slot = wheel.arm(alarm, task, when=limit, now=started, exact=exact)
-        tried, token = given_up.number, current.set(alarm)
-        try:
-            value = await fn(*args, **kwargs)
-        except BaseException as error:
-            current.reset(token)
-            if wheel.disarm(alarm, error):
-                error = ExpiredError(owner.name, limit - started)
-            call = _first(plan, fn, args, kwargs, error, window, tried, started, alarm, limit)
-        else:
-            current.reset(token)
-            try:
-                del slot[alarm]  # as `wheel.disarm` does; it is there unless its time has come
-                alarm.task, late = None, False
-            except KeyError:
-                wheel.disarm(alarm, None)
-                late = alarm.rung
-            if value.__class__ in plain and not late:
-                if alone:
-                    ends.ok += 1
-                    return value
-                now = tell()
-                if now < window.edge and now - started <= slow_after:
-                    window.ok += 1
-                    ends.ok += 1
-                    return value
-            call = _looked(plan, fn, args, kwargs, value, window, tried, started, alarm, limit, late=late)
-        return settled(await ago_on(plan, call))
-
-    return guarded
-
-
-def _elsewhere(plan: Plan, fn: Fn) -> Fn:
-    """Return the lane for trio, where its own scopes hold the limit, and for whatever else is not a task of asyncio."""
-    owner, plain, given_up, slow_after, ends = plan.owner, plan.plain, exhaustions, plan.slow_after, plan.ends
-    seconds = inf if plan.timeout is None else plan.timeout.seconds
-    new_scope: Any = None
-    time: Any = None
-
-    async def guarded(window: LiveWindow | None, started: float, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        nonlocal new_scope, time
-        context = plan.context(started, args, kwargs)
-        limit = _narrowed(context, started + seconds)
-        if window is None or limit <= started:
-            return settled(await ago_on(plan, Call(plan, fn, args, kwargs, started, context=context)))
-        if new_scope is None and "trio" in sys.modules:
-            new_scope, time = trio_kit()
-        scope = None if new_scope is None or limit == inf else new_scope(deadline=time() + limit - started)
-        value: Any = None
-        tried, token = given_up.number, current.set(context)
-        try:
-            if scope is None:
-                value = await fn(*args, **kwargs)
-            else:
-                with scope:
-                    value = await fn(*args, **kwargs)
-                if scope.cancelled_caught:
-                    raise ExpiredError(owner.name, limit - started)
-        except BaseException as error:
-            current.reset(token)
-            call = _first(plan, fn, args, kwargs, error, window, tried, started, context, limit)
-        else:
-            current.reset(token)
-            late, now = scope is not None and scope.cancel_called, owner._now()
-            if value.__class__ in plain and now < window.edge and not late and now - started <= slow_after:
-                window.ok += 1
-                ends.ok += 1
-                return value
-            call = _looked(plan, fn, args, kwargs, value, window, tried, started, context, limit, late=late)
-        return settled(await ago_on(plan, call))
-
-    return guarded
-
-
-def _narrowed(context: CallContext, limit: float) -> float:
+def narrowed(context: CallContext, limit: float) -> float:
     """Give the attempt its limit, within the call's deadline, and return it."""
     deadline = context.deadline
     if deadline is None or limit < deadline:
@@ -406,7 +223,7 @@ def _narrowed(context: CallContext, limit: float) -> float:
 # --- handing over --------------------------------------------------------------------------------------------------
 
 
-def _first(
+def first(
     plan: Plan,
     fn: Fn,
     args: tuple[Any, ...],
@@ -431,7 +248,7 @@ def _first(
         del error
 
 
-def _looked(
+def looked(
     plan: Plan,
     fn: Fn,
     args: tuple[Any, ...],
