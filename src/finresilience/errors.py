@@ -179,13 +179,15 @@ class ExpiredError(FinresilienceError, TimeoutError):
         name: the policy that gave up.
         limit: the seconds it had.
         left_running: True where a thread could not be stopped and may still send the call.
+        cut: True where a deadline left it less than the policy would have given.
     """
 
-    def __init__(self, name: str, limit: float, *, left_running: bool = False) -> None:
+    def __init__(self, name: str, limit: float, *, left_running: bool = False, cut: bool = False) -> None:
         super().__init__(name)  # alone: two would be read as the errno and the text of an OSError
         self.name = name
         self.limit = limit
         self.left_running = left_running
+        self.cut = cut
 
     def __str__(self) -> str:
         """Say what happened, what is true of the money, and what to do."""
@@ -198,11 +200,11 @@ class ExpiredError(FinresilienceError, TimeoutError):
 
     def __reduce__(self) -> tuple[object, ...]:
         """Survive a queue or a process pool with every field."""
-        return (_expired, (self.name, self.limit, self.left_running), _notes(self))
+        return (_expired, (self.name, self.limit, self.left_running, self.cut), _notes(self))
 
 
-def _expired(name: str, limit: float, left_running: bool) -> ExpiredError:  # noqa: FBT001 - the pickle protocol passes positions
-    return ExpiredError(name, limit, left_running=left_running)
+def _expired(name: str, limit: float, left_running: bool, cut: bool) -> ExpiredError:  # noqa: FBT001 - the pickle protocol passes positions
+    return ExpiredError(name, limit, left_running=left_running, cut=cut)
 
 
 @final

@@ -149,12 +149,15 @@ class OutcomeUnknown(Event):
 
 @final
 class CallAbandoned(Event):
-    """Somebody cancelled a call that may have been sent. Ask the provider about it."""
+    """Somebody cancelled a call that may have been sent. Ask the provider about it.
+
+    `ran` is how long the attempt had run, in seconds, or None where nothing but this event would have needed the time.
+    """
 
     __slots__ = ("attempt", "ran", "reference")
 
     attempt: int
-    ran: float
+    ran: float | None
     reference: str | None
 
 
@@ -218,7 +221,8 @@ def _sentence(event: CircuitChanged | OutcomeUnknown | RetriesExhausted | CallAb
         return f"outcome unknown after {event.attempts} attempt(s), last {event.error_type}; it may have happened{about}"
     if isinstance(event, RetriesExhausted):
         return f"gave up after {event.attempts} attempt(s), last {event.error_type}: {event.reason}{about}"
-    return f"abandoned {event.ran:.3f} s into attempt {event.attempt}; it may have happened{about}"
+    when = f" {event.ran:.3f} s" if event.ran is not None else ""
+    return f"abandoned{when} into attempt {event.attempt}; it may have happened{about}"
 
 
 def _in_one_line(reference: str) -> str:

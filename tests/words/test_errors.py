@@ -54,7 +54,7 @@ def speaking() -> list[FinresilienceError]:
         doubt(),
         doubt(attempts=1, reference=SECRET, value={"card": SECRET}),
         ExpiredError("acme.charge", 2.0),
-        ExpiredError("acme.charge", 2.0, left_running=True),
+        ExpiredError("acme.charge", 2.0, left_running=True, cut=True),
         ResultError("acme.charge", {"card": SECRET}),
     ]
 
@@ -205,7 +205,7 @@ def test_other_refusals_do_not_know_when() -> None:
 
 
 def fields(error: BaseException) -> dict[str, object]:
-    named = ("name", "attempts", "happened", "held_back", "reference", "limit", "left_running", "value", "__notes__")
+    named = ("name", "attempts", "happened", "held_back", "reference", "limit", "left_running", "cut", "value", "__notes__")
     return {name: getattr(error, name) for name in named if hasattr(error, name)}
 
 

@@ -27,7 +27,7 @@ def async_lane(plan: Plan, fn: Fn) -> Fn:
     breaker = plan.breaker
     if (breaker is not None and breaker.core is None) or deposits(plan):
         return _aslow(plan, fn)
-    if not plan.light:
+    if not plan.light or (breaker is None and plan.timed):
         return _afull(plan, fn, core_of(plan))
     return _aretry(plan, fn) if breaker is None else _abreaker(plan, fn, core_of(plan))
 
@@ -64,7 +64,7 @@ def _aretry(plan: Plan, fn: Fn) -> Fn:
 def _abreaker(plan: Plan, fn: Fn, core: Any) -> Fn:
     owner, plain, given_up, ends, breaker = plan.owner, plan.plain, exhaustions, plan.ends, breaker_of(plan)
     slow_after = plan.slow_after
-    timed = slow_after < inf
+    timed = plan.timed
     inside, under_deadline = current.get, _afull(plan, fn, core)
 
     async def guarded(*args: Any, **kwargs: Any) -> Any:
@@ -137,7 +137,7 @@ def _afull(plan: Plan, fn: Fn, core: Any) -> Fn:  # noqa: C901, PLR0915 - one la
         except BaseException as error:
             current.reset(token)
             if wheel.disarm(alarm, error):
-                error = ExpiredError(owner.name, limit - started)
+                error = ExpiredError(owner.name, limit - started, cut=limit < started + seconds)
             call = first(plan, fn, args, kwargs, error, window, tried, started, alarm, limit)
         else:
             current.reset(token)
@@ -187,7 +187,7 @@ def _elsewhere(plan: Plan, fn: Fn) -> Fn:
                 with scope:
                     value = await fn(*args, **kwargs)
                 if scope.cancelled_caught:
-                    raise ExpiredError(owner.name, limit - started)
+                    raise ExpiredError(owner.name, limit - started, cut=limit < started + seconds)
         except BaseException as error:
             current.reset(token)
             call = first(plan, fn, args, kwargs, error, window, tried, started, context, limit)

@@ -73,6 +73,7 @@ class Call:
         "_carry",
         "_error",
         "_probing",
+        "_timed",
         "_tried",
         "args",
         "attempt_started",
@@ -126,14 +127,19 @@ class Call:
         self.waits: list[float] = []
         self.stop: Stop = Stop.ONCE
         self._probing = False
+        self._timed = True
         self._error: Exception | None = None
         self._answer: Any = None
         self.refusal: Refused | None = None
         if plan.retry is not None:
             plan.retry.deposit(started, succeeded=False)
 
-    def resume(self, permit: Permit | None, limit: float, tried: int) -> None:
-        """Take over a first attempt that a lane began: its permit, its limit, and the number of exhaustions when it began."""
+    def resume(self, permit: Permit | None, limit: float, tried: int, *, timed: bool) -> None:
+        """Take over a first attempt that a lane began: its permit, its limit, and the number of exhaustions when it began.
+
+        A lane that has no use for the time did not look at the clock: then nobody knows how long the attempt ran.
+        """
+        self._timed = timed
         self.permit = permit
         self.limit = limit
         self._tried = tried
@@ -153,6 +159,7 @@ class Call:
             self.permit = answer
             self._probing = isinstance(self.permit, Probe)
         self.attempt_started = now
+        self._timed = True
         timeout = self.plan.timeout
         self.limit = self.deadline if timeout is None else min(self.deadline, now + timeout.seconds)
         return True
@@ -206,7 +213,7 @@ class Call:
             self._refuse(Refused(error), Stop.REFUSED)
             return
         verdict = plan.judge(error, sent=self.context.sent or not plan.marks_sent)
-        if isinstance(error, ExpiredError) and now < self.attempt_started + plan.threshold:
+        if isinstance(error, ExpiredError) and error.cut and not self._fair(now):
             verdict = Verdict(verdict.classification, counts_against_provider=False)  # it had no fair chance to answer (law 4)
         tries, number = getattr(error, TRIES, (1, 0))
         self.tries += (tries if number > self._tried else 1) - 1
@@ -223,8 +230,14 @@ class Call:
         may_be_sent = self.join.end() is End.UNKNOWN or (self.running and (self.context.sent or not plan.marks_sent))
         self._error = None
         if may_be_sent and plan.effect is not Effect.READ and plan.speaks:
-            attempt, ran = self.join.sent + 1, now - self.attempt_started
+            attempt, ran = self.join.sent + 1, now - self.attempt_started if self._timed else None
             plan.owner._publish(CallAbandoned(name=plan.owner.name, attempt=attempt, ran=ran, reference=self.context.reference))
+
+    @property
+    def cut(self) -> bool:
+        """Whether a deadline leaves the attempt less than its policy would give."""
+        timeout = self.plan.timeout
+        return timeout is None or self.limit < self.attempt_started + timeout.seconds
 
     def _fair(self, now: float) -> bool:
         return now >= self.attempt_started + self.plan.threshold

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import wraps
 from typing import TYPE_CHECKING, Any, final
 
-from finresilience.errors import CircuitOpenError, ConfigurationError
+from finresilience.errors import CircuitOpenError, ConfigurationError, ExpiredError
 from finresilience.outcome import NON_RETRYABLE
 from finresilience.policies.decorate import Kind
 
@@ -55,6 +55,8 @@ class CircuitGuard:
             breaker.settle(permit, now, failed=False, slow=slow)
             return
         verdict = self._classifier.error(error) if isinstance(error, Exception) else None
+        if isinstance(error, ExpiredError) and error.cut and not slow:
+            verdict = None  # a deadline left it too little to say anything about the provider (law 4)
         if verdict is not None and verdict.counts_against_provider:
             breaker.settle(permit, now, failed=True, slow=slow, failure=type(error).__name__, hint=verdict.retry_after)
         elif verdict is not None and verdict.classification is NON_RETRYABLE:

@@ -35,7 +35,7 @@ def sync_lane(plan: Plan, fn: Fn) -> Fn:
     breaker, threads = plan.breaker, None if plan.timeout is None else plan.timeout.threads
     if threads is not None or (breaker is not None and breaker.core is None) or deposits(plan):
         return _slow(plan, fn)
-    if not plan.light:
+    if not plan.light or (breaker is None and plan.timed):
         return _full(plan, fn, core_of(plan))
     return _retry(plan, fn) if breaker is None else _breaker(plan, fn, core_of(plan))
 
@@ -110,7 +110,7 @@ def _retry(plan: Plan, fn: Fn) -> Fn:
 
 
 def _breaker(plan: Plan, fn: Fn, core: Any) -> Fn:
-    if plan.slow_after < inf:
+    if plan.timed:
         return _timed_breaker(plan, fn, core)
     owner, plain, given_up, ends, breaker = plan.owner, plan.plain, exhaustions, plan.ends, breaker_of(plan)
     inside, under_deadline = current.get, _full(plan, fn, core)
@@ -237,7 +237,7 @@ def first(
 ) -> Call:
     """Return the call whose first attempt ended in `error`; raise it again if it is no Exception."""
     call = Call(plan, fn, args, kwargs, plan.owner._now() if started is None else started, context=context)
-    call.resume(permit, limit, tried)
+    call.resume(permit, limit, tried, timed=started is not None)
     if isinstance(error, Exception):
         call.failed(error)
         return call
@@ -264,6 +264,6 @@ def looked(
 ) -> Call:
     """Return the call whose first attempt ended in a value that needs a second look."""
     call = Call(plan, fn, args, kwargs, plan.owner._now() if started is None else started, context=context)
-    call.resume(permit, limit, tried)
+    call.resume(permit, limit, tried, timed=started is not None)
     call.returned(value, late=late)
     return call

@@ -60,13 +60,14 @@ class AsyncLimit:
     spite of the expiry keeps its result; `late` tells.
     """
 
-    __slots__ = ("_alarm", "_exact", "_limit", "_name", "_now", "_scope", "_wheel", "late")
+    __slots__ = ("_alarm", "_cut", "_exact", "_limit", "_name", "_now", "_scope", "_wheel", "late")
 
-    def __init__(self, name: str, *, limit: float, now: float, exact: bool) -> None:
+    def __init__(self, name: str, *, limit: float, now: float, exact: bool, cut: bool = False) -> None:
         self._name = name
         self._limit = limit
         self._now = now
         self._exact = exact
+        self._cut = cut
         self._alarm: Alarm | None = None
         self._scope: CancelScope | None = None
         self.late: bool = False
@@ -100,7 +101,7 @@ class AsyncLimit:
         return False
 
     def _expired(self) -> ExpiredError:
-        return ExpiredError(self._name, self._limit - self._now)
+        return ExpiredError(self._name, self._limit - self._now, cut=self._cut)
 
 
 def trio_scope(seconds: float) -> CancelScope:

@@ -77,6 +77,7 @@ class Plan:
         "slow_after",
         "speaks",
         "threshold",
+        "timed",
         "timeout",
     )
 
@@ -113,6 +114,8 @@ class Plan:
         self.plain: frozenset[type[object]] = frozenset() if asks_results else self.classifier.plain
         # An attempt given up sooner than this says nothing about the provider (law 4).
         self.slow_after: float = inf if breaker is None else breaker.slow_after
+        # Whether it matters when a first attempt began, even if it simply fails.
+        self.timed: bool = self.slow_after < inf or (retry is not None and retry.settings.max_elapsed < inf)
         # Nothing to find out about a call but its time: a lane may make the context itself.
         self.simple: bool = key_of is None and reference_of is None and effect is not Effect.IDEMPOTENT
         self.threshold: float = min(self.slow_after, deadline, inf if timeout is None else timeout.seconds)

@@ -85,7 +85,7 @@ async def _aattempt(plan: Plan, call: Call) -> None:
     token = current.set(call.enter())
     exact = plan.timeout is not None and plan.timeout.exact
     value: Any = None
-    limit = AsyncLimit(plan.owner.name, limit=call.limit, now=call.attempt_started, exact=exact)
+    limit = AsyncLimit(plan.owner.name, limit=call.limit, now=call.attempt_started, exact=exact, cut=call.cut)
     try:
         with limit:
             value = await call.fn(*call.args, **call.kwargs)

@@ -77,7 +77,7 @@ class Threads:
             errand.give_up()
             raise
         if not done and errand.give_up():
-            raise ExpiredError(owner.name, seconds, left_running=True)
+            raise ExpiredError(owner.name, seconds, left_running=True, cut=call.cut)
         if errand.error is None:
             return errand.answer
         error, errand.error = errand.error, None

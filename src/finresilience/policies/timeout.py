@@ -120,7 +120,8 @@ class TimeoutGuard:
 
     async def __aenter__(self) -> TimeoutGuard:
         limit, now = self._begin()
-        self._limit = AsyncLimit(self._timeout.name, limit=limit, now=now, exact=self._timeout.exact)
+        cut = limit < now + self._timeout.seconds
+        self._limit = AsyncLimit(self._timeout.name, limit=limit, now=now, exact=self._timeout.exact, cut=cut)
         self._limit.__enter__()
         return self
 
