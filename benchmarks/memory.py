@@ -36,6 +36,10 @@ class FakeClock:
     def utc(self) -> datetime:
         return datetime.fromtimestamp(self.now, UTC)
 
+    async def sleep(self, _: float) -> None:
+        """Never asked: nothing waits here."""
+
+    sleep_sync = sleep
     __call__ = monotonic
 
 
