@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import ssl
 from types import SimpleNamespace, TracebackType
@@ -44,6 +45,15 @@ def test_a_timeout_that_interrupted_a_connect_was_not_sent() -> None:
     error.__cause__ = thrown(asyncio.CancelledError(), ("asyncio.base_events", "create_connection"))
     assert HTTP.error(error) == Verdict(RETRYABLE)
     assert SOCKETS.error(error) == Verdict(RETRYABLE)
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["as cause", "as context"])
+@pytest.mark.parametrize("interrupted", [True, False], ids=["by a timeout", "by something else"])
+def test_what_a_timeout_of_asyncio_interrupted_is_known_whether_it_names_it_or_not(named: bool, interrupted: bool) -> None:
+    before = thrown(asyncio.CancelledError() if interrupted else ValueError(), HANDSHAKE)
+    error = TimeoutError()
+    setattr(error, "__cause__" if named else "__context__", before)
+    assert connecting(error) is (named or interrupted)
 
 
 def test_what_urllib3_calls_a_read_is_a_handshake_if_it_was_one() -> None:

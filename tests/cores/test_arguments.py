@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
 from math import inf, nan
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, strategies as st
@@ -17,7 +19,9 @@ from finresilience.cores.trip import ConsecutiveFailures, FailureCount, FailureR
 from finresilience.cores.window import CountWindow, TimeWindow
 from finresilience.errors import ConfigurationError
 
-STRANGE = [None, True, False, "1", b"1", [1], object(), 1 + 0j, Decimal(1)]
+Make = Callable[[], object]
+MakeOf = Callable[[Any], object]
+STRANGE: list[Any] = [None, True, False, "1", b"1", [1], object(), 1 + 0j, Decimal(1)]
 NO_NUMBER = [*STRANGE, nan, -1, -0.1, -inf]
 SECONDS = [*NO_NUMBER, inf, 10**400, 0, timedelta(0), timedelta(seconds=-1)]
 SECONDS_OR_ZERO = [*NO_NUMBER, inf, 10**400, timedelta(seconds=-1)]
@@ -26,7 +30,7 @@ SHARE_OR_ZERO = [*NO_NUMBER, 1.0001, 2, inf, 10**400, -(10**400)]
 SHARE = [*SHARE_OR_ZERO, 0, 0.0]
 FACTOR = [*NO_NUMBER, 0, 0.99, inf, 10**400]
 
-CASES = [
+CASES: list[tuple[str, list[Any], MakeOf]] = [
     ("seconds", SECONDS, TimeWindow),
     ("seconds", [1e-7, 5e-324], TimeWindow),
     ("buckets", [*COUNT, 61], lambda value: TimeWindow(60, buckets=value)),
@@ -51,20 +55,24 @@ CASES = [
     ("waits", STRANGE, backoff.Custom),
     ("cap", SECONDS_OR_ZERO, lambda value: backoff.Custom(float, cap=value)),
 ]
-for kind in ("Constant", "Linear", "DecorrelatedJitter", "DecorrelatedJitterV2"):
-    made = getattr(backoff, kind)
-    CASES += [("base", SECONDS_OR_ZERO, made), ("cap", SECONDS_OR_ZERO, lambda value, made=made: made(1, cap=value))]
-for kind in ("Exponential", "SymmetricJitter", "FullJitter", "EqualJitter"):
-    made = getattr(backoff, kind)
-    CASES += [
-        ("base", SECONDS_OR_ZERO, made),
-        ("cap", SECONDS_OR_ZERO, lambda value, made=made: made(1, cap=value)),
-        ("factor", FACTOR, lambda value, made=made: made(1, factor=value)),
+
+
+def of_schedule(kind: Callable[..., object], *, growing: bool) -> list[tuple[str, list[Any], MakeOf]]:
+    return [
+        ("base", SECONDS_OR_ZERO, kind),
+        ("cap", SECONDS_OR_ZERO, lambda value: kind(1, cap=value)),
+        *([("factor", FACTOR, lambda value: kind(1, factor=value))] if growing else []),
     ]
 
 
+for steady in (backoff.Constant, backoff.Linear, backoff.DecorrelatedJitter, backoff.DecorrelatedJitterV2):
+    CASES.extend(of_schedule(steady, growing=False))
+for grown in (backoff.Exponential, backoff.SymmetricJitter, backoff.FullJitter, backoff.EqualJitter):
+    CASES.extend(of_schedule(grown, growing=True))
+
+
 @pytest.mark.parametrize(("name", "values", "make"), CASES, ids=[f"{at}-{case[0]}" for at, case in enumerate(CASES)])
-def test_a_bad_argument_is_refused_by_name(name: str, values: list, make) -> None:
+def test_a_bad_argument_is_refused_by_name(name: str, values: list[Any], make: MakeOf) -> None:
     for value in values:
         if name == "waits" and callable(value):
             continue
@@ -78,7 +86,7 @@ ANYTHING = st.one_of(
 
 
 @given(ANYTHING, st.sampled_from(CASES))
-def test_an_argument_is_taken_or_refused_by_name_and_nothing_else_happens(value, case) -> None:
+def test_an_argument_is_taken_or_refused_by_name_and_nothing_else_happens(value: object, case: tuple[str, list[Any], MakeOf]) -> None:
     name, _, make = case
     try:
         make(value)
@@ -107,9 +115,54 @@ def test_what_is_good_is_returned_as_a_plain_number() -> None:
 
 
 @pytest.mark.parametrize("value", [None, 1, "", "   ", "x" * 201, "a\nb", "a\x00b", b"acme"], ids=repr)
-def test_a_name_is_printable_and_not_too_long(value) -> None:
+def test_a_name_is_printable_and_not_too_long(value: object) -> None:
     with pytest.raises(ConfigurationError, match=r"^name="):
         name_of("name", value)
+
+
+SECONDS_WANTED = "seconds (a finite number or a timedelta)"
+WORDS: list[tuple[str, Make]] = [
+    ("seconds=1e-07 cannot work: give at least a microsecond", lambda: TimeWindow(1e-7)),
+    (f"seconds=-1 cannot work: give more than zero {SECONDS_WANTED}", lambda: TimeWindow(-1)),
+    ("buckets=61 cannot work: give a whole number from 1 to 60", lambda: TimeWindow(60, buckets=61)),
+    ("calls=0 cannot work: give a whole number from 1 to 1000000", lambda: CountWindow(0)),
+    ("failure_rate=2 cannot work: give a share above 0 to 1, such as 0.5", lambda: FailureRate(2)),
+    ("cap=3.0 cannot work: give at least the base, 4 s", lambda: OpenFor(4, cap=3)),
+    ("jitter=-1 cannot work: give a share from 0 to 1, such as 0.5", lambda: OpenFor(4, jitter=-1)),
+    ("tokens=1001 cannot work: give a whole number from 1 to 1000", lambda: TokenBudget(1001)),
+    ("window=1e-07 cannot work: give at least a microsecond", lambda: RatioBudget(window=1e-7)),
+    ("at_least=1000001 cannot work: give at most 1,000,000 retries a second", lambda: RatioBudget(at_least=1_000_001)),
+    ("factor=0.5 cannot work: give a finite number of at least 1", lambda: backoff.Exponential(1, factor=0.5)),
+    (f"base=-1 cannot work: give zero or more {SECONDS_WANTED}", lambda: backoff.Constant(-1)),
+    ("waits=3 cannot work: give a function from the number of the wait to seconds", lambda: backoff.Custom(cast("Any", 3))),
+    (f"waits(n)=-1 cannot work: give zero or more {SECONDS_WANTED}", lambda: backoff.Custom(lambda n: -1).wait(0, 0.0, 0.0)),
+]
+
+
+@pytest.mark.parametrize(("words", "make"), WORDS, ids=[words.partition(" ")[0] for words, _ in WORDS])
+def test_a_refusal_says_what_came_and_what_would_do(words: str, make: Make) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        make()
+    assert str(refused.value) == words
+
+
+TAKEN: dict[str, Make] = {
+    "a window of a microsecond": lambda: TimeWindow(1e-6, buckets=60),
+    "a window of one call": lambda: CountWindow(1),
+    "a window of a million calls": lambda: CountWindow(1_000_000),
+    "a rate of all calls": lambda: FailureRate(1, minimum_calls=1),
+    "no jitter": lambda: OpenFor(4, cap=4, jitter=0),
+    "a thousand tokens": lambda: TokenBudget(1000, ratio=1),
+    "a budget of a microsecond": lambda: RatioBudget(1, window=1e-6, at_least=1_000_000),
+    "no spread": lambda: backoff.SymmetricJitter(0, cap=0, factor=1, spread=0),
+    "a spread of all": lambda: backoff.SymmetricJitter(1, spread=1),
+    "a cap of zero": lambda: backoff.Custom(float, cap=0),
+}
+
+
+@pytest.mark.parametrize("make", TAKEN.values(), ids=TAKEN.keys())
+def test_what_is_just_within_the_bounds_is_taken(make: Make) -> None:
+    assert make() is not None
 
 
 def test_a_refusal_never_shows_text_that_may_be_a_secret_nor_chokes_on_a_huge_number() -> None:

@@ -7,14 +7,15 @@ from itertools import product
 import pytest
 
 from finresilience.cores.join import End, Join
-from finresilience.outcome import NON_RETRYABLE, RETRYABLE, UNKNOWN, Effect, Verdict
+from finresilience.outcome import NON_RETRYABLE, RETRYABLE, UNKNOWN, Classification, Effect, Verdict
 
+Kinds = tuple[Classification, ...]
 KINDS = (RETRYABLE, NON_RETRYABLE, UNKNOWN)
 SEQUENCES = [kinds for length in range(5) for kinds in product(KINDS, repeat=length)]
 CASES = [(kinds, effect, keyed) for kinds in SEQUENCES for effect in Effect for keyed in (False, True)]
 
 
-def law(kinds: tuple, effect: Effect, *, keyed: bool) -> End:
+def law(kinds: Kinds, effect: Effect, *, keyed: bool) -> End:
     """Read from the last answer to the first: a no ends the search where it speaks for what came before it."""
     may_have_moved = UNKNOWN in kinds and effect is not Effect.READ
     said_no_at_last = kinds[-1:] == (NON_RETRYABLE,)
@@ -27,14 +28,14 @@ def law(kinds: tuple, effect: Effect, *, keyed: bool) -> End:
     return table[may_have_moved, said_no_at_last] if kinds else End.REFUSED
 
 
-def ended(join, kinds: tuple) -> End:
+def ended(join: Join | LastWord, kinds: Kinds) -> End:
     for kind in kinds:
         join.attempt(Verdict(kind))
     assert join.sent == len(kinds)
     return join.end()
 
 
-def broken(make) -> list[tuple]:
+def broken(make: type[Join | LastWord]) -> list[tuple[Kinds, Effect, bool]]:
     return [case for case in CASES if ended(make(case[1], keyed=case[2]), case[0]) is not law(case[0], case[1], keyed=case[2])]
 
 
@@ -63,7 +64,8 @@ class LastWord:
     """Saboteur: the last attempt is all it remembers."""
 
     def __init__(self, effect: Effect, *, keyed: bool) -> None:
-        self.effect, self.keyed, self.sent, self.kinds = effect, keyed, 0, ()
+        self.effect, self.keyed, self.sent = effect, keyed, 0
+        self.kinds: Kinds = ()
 
     def attempt(self, verdict: Verdict) -> None:
         self.sent += 1
@@ -88,5 +90,5 @@ class Careless(LastWord):
 
 
 @pytest.mark.parametrize("saboteur", [LastWord, Keyless, Careless])
-def test_the_law_catches_the_saboteur(saboteur) -> None:
+def test_the_law_catches_the_saboteur(saboteur: type[LastWord]) -> None:
     assert broken(saboteur)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from itertools import product
 from math import inf
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, strategies as st
 
-from finresilience.cores.backoff import Constant, DecorrelatedJitter, FullJitter
+from finresilience.cores.backoff import Backoff, Constant, DecorrelatedJitter, FullJitter
 from finresilience.cores.retry import RetrySettings, Stop, may_repeat
 from finresilience.outcome import NON_RETRYABLE, RETRYABLE, UNKNOWN, Classification, Effect, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 GO = None
 TABLE = {  # (classification, whether the provider is at fault): READ, IDEMPOTENT, BY_NATURE, UNSAFE
@@ -29,13 +33,15 @@ CASES = [
 spans = st.floats(0, 100)
 
 
-def settings(*, attempts: int = 4, backoff=None, max_elapsed: float = inf, max_retry_after: float = 60.0) -> RetrySettings:
+def settings(
+    *, attempts: int = 4, backoff: Backoff | None = None, max_elapsed: float = inf, max_retry_after: float = 60.0
+) -> RetrySettings:
     backoff = Constant(1.0) if backoff is None else backoff
     return RetrySettings(attempts=attempts, backoff=backoff, max_elapsed=max_elapsed, max_retry_after=max_retry_after)
 
 
-def decide(made: RetrySettings, verdict: Verdict, **facts):
-    told = {"effect": Effect.READ, "attempt": 1, "spent": 0, "elapsed": 0.0, "left": inf, "u": 0.5, "carry": 0.0} | facts
+def decide(made: RetrySettings, verdict: Verdict, **facts: Any) -> tuple[float, float] | Stop:
+    told: dict[str, Any] = {"effect": Effect.READ, "attempt": 1, "spent": 0, "elapsed": 0.0, "left": inf, "u": 0.5, "carry": 0.0} | facts
     return made.decide(verdict, **told)
 
 
@@ -76,7 +82,9 @@ def test_one_attempt_means_one_attempt() -> None:
 
 
 @given(spans, spans, spans, spans, st.none() | st.floats(0, 1000), st.floats(0, 1, exclude_max=True))
-def test_no_attempt_is_begun_that_cannot_finish(elapsed, left, max_elapsed, cap, after, u) -> None:
+def test_no_attempt_is_begun_that_cannot_finish(
+    elapsed: float, left: float, max_elapsed: float, cap: float, after: float | None, u: float
+) -> None:
     made = settings(backoff=FullJitter(1.0, cap=cap), max_elapsed=max_elapsed, max_retry_after=30.0)
     decided = decide(made, again(after), elapsed=elapsed, left=left, u=u)
     if isinstance(decided, tuple):
@@ -103,13 +111,14 @@ def test_what_the_provider_asked_for_beats_the_backoff_within_bounds(after: floa
 
 def test_a_wait_asked_for_beyond_the_deadline_ends_the_call_now_even_if_the_clamp_would_fit() -> None:
     assert decide(settings(max_retry_after=2.0), again(30.0), left=10.0) is Stop.DEADLINE
+    assert decide(settings(max_retry_after=2.0), again(10.0), left=10.0) is Stop.DEADLINE
     assert decide(settings(max_retry_after=2.0), again(9.0), left=10.0) == (2.0, 0.0)
 
 
 def test_the_schedule_counts_waits_from_zero_and_its_memory_is_carried() -> None:
     class Spy:
         cap = 9.0
-        asked = ()
+        asked: tuple[float, ...] = ()
 
         def wait(self, n: int, u: float, carry: float, /) -> tuple[float, float]:
             self.asked = (n, u, carry)
@@ -127,7 +136,7 @@ def test_every_stop_is_a_clause_a_person_can_read() -> None:
         assert not stop.value.endswith(".")
 
 
-def violations(rule) -> list[tuple]:
+def violations(rule: Callable[[Verdict, Effect], Stop | None]) -> list[tuple[Verdict, Effect]]:
     return [(verdict, effect) for verdict, effect, wanted in CASES if rule(verdict, effect) is not wanted]
 
 

@@ -7,11 +7,16 @@ from fractions import Fraction
 import pytest
 from hypothesis import given, strategies as st
 
-from finresilience.cores.trip import ConsecutiveFailures, FailureCount, FailureRate, SlowRate
-from finresilience.cores.window import CountWindow, Tally, TimeWindow
+from finresilience.cores.trip import ConsecutiveFailures, FailureCount, FailureRate, SlowRate, TripRule
+from finresilience.cores.window import CountWindow, Tally, TimeWindow, Window
 
 numbers = st.integers(0, 40)
-RULES = [FailureRate(0.5, minimum_calls=4), SlowRate(0.25, after=2, minimum_calls=3), FailureCount(3), ConsecutiveFailures(2)]
+RULES: list[TripRule] = [
+    FailureRate(0.5, minimum_calls=4),
+    SlowRate(0.25, after=2, minimum_calls=3),
+    FailureCount(3),
+    ConsecutiveFailures(2),
+]
 
 
 def tally(calls: int, failures: int = 0, slow: int = 0, streak: int = 0) -> Tally:
@@ -39,6 +44,16 @@ def test_failures_do_not_trip_the_slow_rule_nor_slowness_the_failure_rules() -> 
     assert ConsecutiveFailures(1).trips(tally(9, slow=9, failures=3)) is None
 
 
+def test_no_rule_trips_before_its_minimum_of_calls_stand() -> None:
+    for rule in (FailureRate(0.5, minimum_calls=4), SlowRate(0.5, after=1, minimum_calls=3), FailureCount(1), ConsecutiveFailures(1)):
+        first = next(n for n in range(1, 9) if rule.trips(tally(n, failures=n, slow=n, streak=n)) is not None)
+        assert first >= rule.minimum_calls >= 1
+
+
+def test_by_default_a_rate_asks_for_twenty_calls() -> None:
+    assert FailureRate(0.5).minimum_calls == SlowRate(0.5, after=1).minimum_calls == 20
+
+
 def test_every_reason_is_a_sentence_with_its_numbers() -> None:
     seen = tally(8, failures=4, slow=2, streak=3)
     assert [rule.trips(seen) for rule in RULES] == [
@@ -52,7 +67,7 @@ def test_every_reason_is_a_sentence_with_its_numbers() -> None:
 @pytest.mark.parametrize("window", [TimeWindow(8.0, buckets=4), CountWindow(5), CountWindow(12)], ids=repr)
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: type(rule).__name__)
 @given(st.lists(st.tuples(st.integers(0, 1), st.booleans(), st.booleans()), max_size=40))
-def test_one_more_quick_success_never_makes_a_rule_trip(window, rule, steps) -> None:
+def test_one_more_quick_success_never_makes_a_rule_trip(window: Window, rule: TripRule, steps: list[tuple[int, bool, bool]]) -> None:
     live, now = window.start(0.0), 0.0
     for ticks, failed, slow in steps:
         now += ticks / 4

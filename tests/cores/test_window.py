@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
-from hypothesis import given, strategies as st
+from math import inf
+from typing import Any
 
-from finresilience.cores.window import BlindWindow, CountWindow, LiveTimeWindow, TimeWindow
+import pytest
+from hypothesis import example, given, strategies as st
+
+from finresilience.cores.window import BlindWindow, CountWindow, LiveTimeWindow, LiveWindow, Tally, TimeWindow
 
 events = st.lists(st.tuples(st.integers(0, 40), st.booleans(), st.booleans()), max_size=60)
 WIDTH = 0.25  # a power of two: the oracle's arithmetic is exact
@@ -20,7 +23,7 @@ def streak(history: list[tuple[float, bool, bool]]) -> int:
     return count
 
 
-def shown(tally) -> tuple[int, int, int, int]:
+def shown(tally: Tally) -> tuple[int, int, int, int]:
     return tally.calls, tally.failures, tally.slow, tally.streak
 
 
@@ -28,9 +31,9 @@ def expected(inside: list[tuple[float, bool, bool]], history: list[tuple[float, 
     return len(inside), sum(f for _, f, _ in inside), sum(s for _, _, s in inside), streak(history)
 
 
-def play(live, steps: list[tuple[int, bool, bool]], size: int) -> None:
+def play(live: LiveWindow | Hoarder, steps: list[tuple[int, bool, bool]], size: int, start: float = 100.0) -> None:
     """Every tally is what the oracle counts: the calls of the running bucket and the `size - 1` before it."""
-    now, history = 100.0, []
+    now, history = start, list[tuple[float, bool, bool]]()
     for ticks, failed, slow in steps:
         now += ticks / 16
         history.append((now, failed, slow))
@@ -39,16 +42,17 @@ def play(live, steps: list[tuple[int, bool, bool]], size: int) -> None:
         assert shown(live.tally(now)) == expected(inside, history)
 
 
-@given(events, st.integers(1, 12))
-def test_a_time_window_counts_what_a_list_of_everything_counts(steps: list[tuple[int, bool, bool]], size: int) -> None:
-    play(TimeWindow(WIDTH * size, buckets=size).start(100.0), steps, size)
+@given(events, st.integers(1, 12), st.sampled_from([100.0, 0.0, -2.0, -1e6]))
+@example([(0, True, False), (2, True, False), (4, True, False)], 1, -0.125)
+def test_a_time_window_counts_what_a_list_of_everything_counts(steps: list[tuple[int, bool, bool]], size: int, start: float) -> None:
+    play(TimeWindow(WIDTH * size, buckets=size).start(start), steps, size, start)
 
 
 @given(events, st.integers(1, 12))
 def test_a_call_has_left_when_its_age_reaches_the_window_and_not_more_than_a_bucket_before(
     steps: list[tuple[int, bool, bool]], size: int
 ) -> None:
-    live, now, ages = TimeWindow(WIDTH * size, buckets=size).start(100.0), 100.0, []
+    live, now, ages = TimeWindow(WIDTH * size, buckets=size).start(100.0), 100.0, list[float]()
     for ticks, failed, slow in steps:
         now += ticks / 16
         live.record(now, failed=failed, slow=slow)
@@ -60,25 +64,41 @@ def test_a_call_has_left_when_its_age_reaches_the_window_and_not_more_than_a_buc
 
 @given(events, st.integers(1, 8))
 def test_a_count_window_counts_the_last_calls_and_no_others(steps: list[tuple[int, bool, bool]], size: int) -> None:
-    live, history = CountWindow(size).start(0.0), []
+    live, history = CountWindow(size).start(0.0), list[tuple[float, bool, bool]]()
     for _, failed, slow in steps:
         history.append((0.0, failed, slow))
         assert shown(live.record(0.0, failed=failed, slow=slow)) == expected(history[-size:], history)
-    assert live.lane() == float("inf")
+    assert live.lane() == inf
 
 
 @given(events, st.integers(1, 8), st.booleans())
 def test_a_success_by_the_fast_lane_counts_as_one_by_the_slow_lane(steps: list[tuple[int, bool, bool]], size: int, by_time: bool) -> None:
     kind = TimeWindow(WIDTH * size, buckets=size) if by_time else CountWindow(size)
     fast, slow_lane, now = kind.start(100.0), kind.start(100.0), 100.0
+    last = fast.tally(now)
     for ticks, failed, slow in steps:
         now += ticks / 16
-        a = slow_lane.record(now, failed=failed, slow=slow)
-        if not failed and not slow and a.streak == 0 and now < fast.lane() and fast.tally(now).streak == 0:
+        seen = slow_lane.record(now, failed=failed, slow=slow)
+        if not failed and not slow and last.streak == 0 and now < fast.lane():  # nobody looks at the time any closer
             fast.ok += 1
         else:
-            fast.record(now, failed=failed, slow=slow)
-        assert shown(fast.tally(now)) == shown(a)
+            last = fast.record(now, failed=failed, slow=slow)
+            assert shown(last) == shown(seen)
+    assert shown(fast.tally(now)) == shown(slow_lane.tally(now))
+
+
+@given(st.integers(-200, 200), st.integers(0, 200))
+def test_the_fast_lane_by_time_ends_with_the_running_bucket(start: int, later: int) -> None:
+    live = TimeWindow(WIDTH * 4, buckets=4).start(start / 16)
+    assert live.edge == live.lane() > start / 16 >= live.lane() - WIDTH
+    now = (start + later) / 16
+    live.record(now, failed=False, slow=False)
+    assert live.lane() > now >= live.lane() - WIDTH
+
+
+def test_the_fast_lane_by_count_never_ends() -> None:
+    live = CountWindow(3).start(0.0)
+    assert live.edge == live.lane() == inf
 
 
 @given(st.lists(st.tuples(st.floats(-5, 5), st.booleans()), max_size=30))
@@ -95,22 +115,22 @@ def test_a_time_told_out_of_order_neither_raises_nor_brings_a_call_back(steps: l
 
 @pytest.mark.parametrize("gap", [1.0, 1e3, 1e9, 1e12])
 def test_a_long_silence_costs_one_turn_of_the_ring_and_empties_it(gap: float) -> None:
-    live = TimeWindow(1.0, buckets=60).start(0.0)
+    live: Any = TimeWindow(1.0, buckets=60).start(0.0)
     live.record(0.5, failed=True, slow=True)
-    touched = []
+    touched = list[object]()
 
-    class Ring(list):
-        def __setitem__(self, at, value) -> None:
+    class Ring(list[int]):
+        def __setitem__(self, at: Any, value: Any) -> None:
             touched.append(at)
             super().__setitem__(at, value)
 
     live._marks = Ring(live._marks)
     assert live.tally(gap + 0.5).calls == 0
-    assert len(touched) <= 60 * 3
+    assert len(touched) <= 60
 
 
 def test_memory_of_a_count_window_never_outgrows_its_size() -> None:
-    live = CountWindow(10).start(0.0)
+    live: Any = CountWindow(10).start(0.0)
     for _ in range(1000):
         live.record(0.0, failed=True, slow=True)
     assert len(live._failures) == len(live._slows) == 10
@@ -120,7 +140,7 @@ def test_memory_of_a_count_window_never_outgrows_its_size() -> None:
 
 
 def test_a_success_has_no_price_that_grows_with_the_calls() -> None:
-    live = TimeWindow(60.0).start(0.0)
+    live: Any = TimeWindow(60.0).start(0.0)
     size = len(live._marks)
     for step in range(10_000):
         live.record(step / 100, failed=False, slow=False)
@@ -134,6 +154,16 @@ def test_a_window_that_takes_over_stands_as_the_other_stood(calls: int, data: st
         live = window.start(100.0)
         live.fill(calls=calls, failures=failures, slow=slow)
         assert shown(live.tally(100.0)) == (calls, failures, slow, 0)
+
+
+@given(st.integers(0, 9), st.integers(0, 9), st.integers(0, 9))
+def test_what_a_window_takes_over_is_added_to_its_totals(good: int, failures: int, slow: int) -> None:
+    for window in (TimeWindow(2.5), CountWindow(60)):
+        live = window.start(100.0)
+        live.record(100.0, failed=True, slow=True)
+        live.record(100.0, failed=False, slow=False)
+        live.fill(calls=good + failures, failures=failures, slow=slow)
+        assert (live.ok, live.failed, live.slow) == (1 + good, 1 + failures, 1 + slow)
 
 
 def test_a_smaller_window_keeps_the_bad_calls_of_what_it_takes_over() -> None:
@@ -157,9 +187,10 @@ def test_marks_of_32_bits_see_right_across_their_limit() -> None:
 
 def test_a_blind_window_counts_for_the_statistics_and_sees_nothing() -> None:
     blind = BlindWindow()
-    blind.record(0.0, failed=True, slow=True)
-    assert shown(blind.record(0.0, failed=False, slow=False)) == (0, 0, 0, 0)
-    assert (blind.ok, blind.failed, blind.slow, blind.lane()) == (1, 1, 1, float("inf"))
+    assert (blind.ok, blind.failed, blind.slow, blind.edge) == (0, 0, 0, inf)
+    for failed, slow in [(True, True), (False, True), (True, False), (False, True), (False, False)]:
+        assert shown(blind.record(0.0, failed=failed, slow=slow)) == (0, 0, 0, 0)
+    assert (blind.ok, blind.failed, blind.slow, blind.lane()) == (3, 2, 3, inf)
 
 
 def test_a_window_shows_how_it_was_made() -> None:
@@ -173,10 +204,10 @@ class Hoarder:
     def __init__(self, now: float, *, width: float, size: int) -> None:
         self._real = LiveTimeWindow(now, width=width, size=size)
 
-    def record(self, now: float, *, failed: bool, slow: bool):
+    def record(self, now: float, *, failed: bool, slow: bool) -> Tally:
         return self._real.record(100.0, failed=failed, slow=slow)
 
-    def tally(self, now: float):
+    def tally(self, now: float) -> Tally:
         return self._real.tally(100.0)
 
 

@@ -81,6 +81,9 @@ def retry_after_of(subject: object, clock: Clock) -> float | None:
     return None
 
 
+_CANCELLED: Final = "asyncio.exceptions.CancelledError"
+
+
 def inner_error(error: BaseException) -> BaseException | None:
     """Return the error this one was raised from: where its library hides it, or its `__cause__`."""
     for name in class_names(error):
@@ -91,7 +94,11 @@ def inner_error(error: BaseException) -> BaseException | None:
                 if isinstance(inner, BaseException):
                     return inner
     cause = attribute(error, "__cause__")
-    return cause if isinstance(cause, BaseException) else None
+    if isinstance(cause, BaseException):
+        return cause
+    # In the first releases of Python 3.11 `asyncio.timeout` raises its error without naming the cancellation that it was made from.
+    interrupted = error.__context__ if type(error) is TimeoutError else None
+    return interrupted if interrupted is not None and _CANCELLED in class_names(interrupted) else None
 
 
 def links(error: BaseException) -> Iterator[BaseException]:

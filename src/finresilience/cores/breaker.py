@@ -13,7 +13,7 @@ changes nothing.
 from __future__ import annotations
 
 from enum import StrEnum
-from math import ceil, inf
+from math import inf
 from typing import TYPE_CHECKING, Final, TypeAlias, final
 
 from finresilience.cores.probes import Probe, Round
@@ -104,7 +104,7 @@ class BreakerSettings:
         self.half_open_calls: int = half_open_calls
         self.probe_lease: float = probe_lease
         self.minimum_calls: int = max(rule.minimum_calls for rule in rules)
-        self.slow_after: float = min((getattr(rule, "after", inf) for rule in rules), default=inf)
+        self.slow_after: float = min(getattr(rule, "after", inf) for rule in rules)
         rates: list[float] = [rate for rule in rules if isinstance(rate := getattr(rule, "rate", None), float)]
         # With a rate, a round fails by that rate; with none, one bad probe is enough.
         self.half_open_bound: int = _bound(min(rates), half_open_calls) if rates else 1
@@ -112,8 +112,7 @@ class BreakerSettings:
 
 def _bound(rate: float, size: int) -> int:
     """Return the least number of bad probes whose share of `size` reaches the rate, judged by division as the rules judge."""
-    near = min(max(1, ceil(rate * size)), size)
-    return near - 1 if near > 1 and (near - 1) / size >= rate else near  # 0.07 * 100 is a little more than 7
+    return next((bad for bad in range(1, size) if bad / size >= rate), size)  # 0.07 * 100 is a little more than 7
 
 
 @final

@@ -205,10 +205,10 @@ class LiveCountWindow:
         self.ok = self.failed = self.slow = self._streak = 0
         self.edge: float = inf
         self._size = size
-        self._failures: deque[int] = deque(maxlen=size)
-        self._slows: deque[int] = deque(maxlen=size)
+        self._failures: deque[int] = deque()
+        self._slows: deque[int] = deque()
 
-    def record(self, now: float, *, failed: bool, slow: bool) -> Tally:
+    def record(self, now: float, *, failed: bool, slow: bool) -> Tally:  # noqa: ARG002 - a window by count does not ask the time
         """Record one result and return what stands in the window."""
         if failed:
             self.failed += 1
@@ -220,15 +220,11 @@ class LiveCountWindow:
         if slow:
             self.slow += 1
             self._slows.append(self.ok + self.failed)
-        return self.tally(now)
+        return self._count()
 
     def tally(self, now: float) -> Tally:  # noqa: ARG002 - a window by count does not ask the time
         """Return what stands in the window."""
-        calls = self.ok + self.failed
-        for numbers in (self._failures, self._slows):
-            while numbers and numbers[0] <= calls - self._size:
-                numbers.popleft()
-        return Tally(calls=min(calls, self._size), failures=len(self._failures), slow=len(self._slows), streak=self._streak)
+        return self._count()
 
     def lane(self) -> float:
         """Return for ever: a success never ages a window by count."""
@@ -240,6 +236,16 @@ class LiveCountWindow:
         last = self.ok + self.failed
         self._failures.extend(range(last - min(failures, self._size) + 1, last + 1))
         self._slows.extend(range(last - min(slow, self._size) + 1, last + 1))
+
+    def _count(self) -> Tally:
+        calls = self.ok + self.failed
+        for numbers in (self._failures, self._slows):
+            while numbers and numbers[0] <= calls - self._size:
+                numbers.popleft()
+        return Tally(calls=min(calls, self._size), failures=len(self._failures), slow=len(self._slows), streak=self._streak)
+
+
+_NOTHING: Final = Tally(calls=0, failures=0, slow=0, streak=0)
 
 
 @final
@@ -256,18 +262,18 @@ class BlindWindow:
         self.edge: float = inf
         self.ok = self.failed = self.slow = 0
 
-    def record(self, now: float, *, failed: bool, slow: bool) -> Tally:
+    def record(self, now: float, *, failed: bool, slow: bool) -> Tally:  # noqa: ARG002 - it sees nothing at any time
         """Count it for the statistics, and see nothing."""
         if failed:
             self.failed += 1
         else:
             self.ok += 1
         self.slow += slow
-        return self.tally(now)
+        return _NOTHING
 
     def tally(self, now: float) -> Tally:  # noqa: ARG002 - it sees nothing at any time
         """Return nothing."""
-        return Tally(calls=0, failures=0, slow=0, streak=0)
+        return _NOTHING
 
     def lane(self) -> float:
         """Return for ever."""
