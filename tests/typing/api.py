@@ -58,6 +58,13 @@ assert_type(pipeline.call(charge, 5, currency="USD"), str)
 assert_type(pipeline.outcome(charge, 5), Outcome[str])
 
 
+charge("5")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - the signature is kept, so this must be an error
+charge(5, coin="USD")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue] - and this
+Client().charge("5")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - and this
+pipeline.call(charge, "5")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - and this
+Retry()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue] - what could hurt has no default
+
+
 async def world() -> None:
     task = asyncio.create_task(acharge(5))
     assert_type(await task, str)
