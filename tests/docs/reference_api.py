@@ -148,6 +148,10 @@ PLAIN = {  # names that are neither class nor function
     "Story": "the clients of one schedule, and the check that must hold at its end.",
     "Rule": "a `Classification`, a `Verdict`, or a function from the error or answer to one of them or None.",
 }
+CHOSEN_LATER: dict[tuple[str, str], object] = {  # what None stands for
+    ("Retry", "backoff"): finresilience.Retry(attempts=1).settings.backoff,
+    ("CircuitBreaker", "window"): finresilience.CircuitBreaker("acme").core.settings.window,
+}
 _HEAD = """# Every public name
 
 All come from `finresilience`, but for the last sections. Arguments past the first are given by keyword; times are seconds or a
@@ -244,14 +248,15 @@ def _table(name: str, node: Definition, made: ast.FunctionDef | ast.AsyncFunctio
     defaults = dict(parameters(made))
     assert set(means) <= {parameter.lstrip("*") for parameter in defaults}, f"{name} describes what it does not take"
     rows = [
-        f"| `{parameter}` | {_default(parameter, default)} | {means[parameter.lstrip('*')]} |"
+        f"| `{parameter}` | {_default(name, parameter, default)} | {means[parameter.lstrip('*')]} |"
         for parameter, default in defaults.items()
         if parameter.lstrip("*") in means
     ]
     return [f"## {name}\n", "| parameter | default | meaning |", "|---|---|---|", *rows, ""]
 
 
-def _default(parameter: str, default: str | None) -> str:
+def _default(name: str, parameter: str, default: str | None) -> str:
     if default is None or parameter in {"clock", "chance", "listeners"}:
         return ""
-    return f"`{default}`"
+    chosen = CHOSEN_LATER.get((name, parameter))
+    return f"`{default if chosen is None else repr(chosen)}`"

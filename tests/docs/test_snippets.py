@@ -96,7 +96,7 @@ def test_every_pipeline_in_toml_can_be_built(page: str) -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_block_says_what_it_is(page: str) -> None:
-    known = {"python", "toml", "text", "console", "sh"}
+    known = {"python", "toml", "json", "diff", "text", "console", "sh"}
     assert {block.language for block in blocks(read(page))} <= known
 
 
