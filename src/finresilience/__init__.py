@@ -68,6 +68,7 @@ if TYPE_CHECKING:
         RetriesExhausted,
         RetryScheduled,
         ThresholdCrossed,
+        log_event,
     )
     from finresilience.money import Exponents, Money
     from finresilience.outcome import (
@@ -177,6 +178,7 @@ __all__ = [
     "derive_key",
     "http_classifier",
     "idempotency_key",
+    "log_event",
     "mark_sent",
     "outbound_headers",
     "payments_classifier",
@@ -267,6 +269,7 @@ _HOMES = {
     "derive_key": "context",
     "http_classifier": "classify",
     "idempotency_key": "context",
+    "log_event": "events",
     "mark_sent": "context",
     "outbound_headers": "context",
     "payments_classifier": "classify",

@@ -81,6 +81,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "Events": (
         "Event",
         "Listener",
+        "log_event",
         "CircuitChanged",
         "ThresholdCrossed",
         "LateResult",

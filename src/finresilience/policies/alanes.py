@@ -72,7 +72,7 @@ def _abreaker(plan: Plan, fn: Fn, core: Any) -> Fn:
         if window is None:
             shut = core.shut
             if shut is not None and (left := shut[1] - owner._now()) > 0.0:
-                raise breaker.refusal(ends, shut, left)
+                raise breaker.refusal(plan, shut, left)
             return settled(await arun(plan, fn, args, kwargs))
         if inside() is not None and must_hurry():
             return await under_deadline(*args, **kwargs)

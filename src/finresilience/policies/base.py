@@ -110,7 +110,11 @@ def _checked_clock(clock: Clock) -> Clock:
 
 
 def _checked(listeners: Iterable[Listener]) -> tuple[Listener, ...]:
-    told = tuple(listeners)
+    try:
+        told = tuple(listeners)
+    except TypeError:
+        message = f"listeners takes several, such as [log_event, yours], not one {type(listeners).__name__}"
+        raise ConfigurationError(message) from None
     for listener in told:
         if not callable(listener):
             message = f"listeners must be callables that take one event, not a {type(listener).__name__}"

@@ -12,7 +12,7 @@ from finresilience.events import CallRefused, log_event
 from finresilience.outcome import Outcome, Refused
 from finresilience.policies.base import chance
 from finresilience.policies.guarding import Guarding, P, R, checked_rules
-from finresilience.policies.plan import Ends, Plan
+from finresilience.policies.plan import Plan
 from finresilience.policies.settings import breaker_settings
 
 if TYPE_CHECKING:
@@ -172,19 +172,16 @@ class CircuitBreaker(Guarding):
         core = self.core
         return (self.name, core.state.value, core.retry_after(now), core.generation, core.last_failure)
 
-    def refusal(self, ends: Ends, shut: tuple[CircuitState, float, int, str | None], left: float) -> CircuitOpenError:
+    def refusal(self, plan: Plan, shut: tuple[CircuitState, float, int, str | None], left: float) -> CircuitOpenError:
         """Return the error for a caller whom nobody lets pass for `left` seconds more, and count it.
 
         Takes no lock: this is the path that callers of a dead provider take.
         """
-        ends.refused += 1
+        plan.ends.refused += 1
         self.core.refused += 1
-        if self._publish.wants_all:
-            self._tell_refusal()
+        if plan.owner._publish.wants_all:
+            plan.owner._publish(CallRefused(name=plan.owner.name, reason="CircuitOpenError", reference=None))
         return CircuitOpenError(self.name, shut[0], left, shut[2], shut[3])
-
-    def _tell_refusal(self) -> None:
-        self._publish(CallRefused(name=self.name, reason="CircuitOpenError", reference=None))
 
     def outcome(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Outcome[R]:
         """Call `fn` guarded and return how it ended, cheaply where the circuit is open."""
@@ -193,7 +190,7 @@ class CircuitBreaker(Guarding):
         if shut is not None and (left := shut[1] - self._now()) > 0.0:
             core.refused += 1
             if self._publish.wants_all:
-                self._tell_refusal()
+                self._publish(CallRefused(name=self.name, reason="CircuitOpenError", reference=None))
             refused = Refused.__new__(Refused)  # `__init__` would make the whole refusal a tenth dearer
             refused._type, refused._facts = CircuitOpenError, (self.name, shut[0], left, shut[2], shut[3])
             return refused
@@ -206,7 +203,7 @@ class CircuitBreaker(Guarding):
         if shut is not None and (left := shut[1] - self._now()) > 0.0:
             core.refused += 1
             if self._publish.wants_all:
-                self._tell_refusal()
+                self._publish(CallRefused(name=self.name, reason="CircuitOpenError", reference=None))
             refused = Refused.__new__(Refused)  # `__init__` would make the whole refusal a tenth dearer
             refused._type, refused._facts = CircuitOpenError, (self.name, shut[0], left, shut[2], shut[3])
             return refused

@@ -57,7 +57,7 @@ def _unknown(call: Call, error: Exception | None, value: object) -> Exception:
         unknown = UnknownOutcomeError(
             plan.owner.name,
             attempts=call.join.sent,
-            happened=_happened(error, name),
+            happened=_happened(error, name, sent=plan.marks_sent and call.context.sent),
             held_back=_held_back(call),
             reference=call.context.reference,
             value=value,
@@ -69,9 +69,9 @@ def _unknown(call: Call, error: Exception | None, value: object) -> Exception:
         del error, value
 
 
-def _happened(error: Exception | None, name: str) -> str:
+def _happened(error: Exception | None, name: str, *, sent: bool) -> str:
     if isinstance(error, ExpiredError):
-        return f"no answer within {error.limit:.3g} s after the request was sent"
+        return f"no answer within {error.limit:.3g} s{' after the request was sent' if sent else ''}"
     if error is None:
         return f"the answer, a {name}, tells nothing"
     return f"{name} after the request may have left"

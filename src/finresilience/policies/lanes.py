@@ -120,7 +120,7 @@ def _breaker(plan: Plan, fn: Fn, core: Any) -> Fn:
         if window is None:
             shut = core.shut
             if shut is not None and (left := shut[1] - owner._now()) > 0.0:
-                raise breaker.refusal(ends, shut, left)
+                raise breaker.refusal(plan, shut, left)
             return settled(run(plan, fn, args, kwargs))
         if inside() is not None and must_hurry():
             return under_deadline(*args, **kwargs)
@@ -150,7 +150,7 @@ def _timed_breaker(plan: Plan, fn: Fn, core: Any) -> Fn:
         if window is None:
             shut = core.shut
             if shut is not None and (left := shut[1] - owner._now()) > 0.0:
-                raise breaker.refusal(ends, shut, left)
+                raise breaker.refusal(plan, shut, left)
             return settled(run(plan, fn, args, kwargs))
         if inside() is not None and must_hurry():
             return under_deadline(*args, **kwargs)

@@ -162,8 +162,8 @@ class Pipeline(Guarding):
         return explain(self.name, plan, inner_attempts=self._inner_attempts, workers=positive_count("workers", workers))
 
     def statistics(self) -> dict[str, int]:
-        """Return how the calls of this pipeline ended."""
-        return self._plan.ends.as_dict()
+        """Return how the calls of this pipeline ended, and how often a listener failed."""
+        return {**self._plan.ends.as_dict(), "listener_failures": self._publish.failures}
 
     @property
     def ends(self) -> Ends:

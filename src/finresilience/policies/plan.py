@@ -155,14 +155,21 @@ class Plan:
             if outer.deadline is not None and outer.deadline < now + self.deadline:
                 inner.deadline = outer.deadline
         if self.key_of is not None:
-            inner.base_key = checked_key(self.key_of(*args, **kwargs))
+            inner.base_key = checked_key(self._asked("key", self.key_of, args, kwargs))
         if inner.base_key is not None:
             inner.key = derive_key(inner.base_key, self.owner.name)
         elif self.effect is Effect.IDEMPOTENT:
             raise MissingKeyError(self._no_key())
         if self.reference_of is not None:
-            inner.reference = _reference(self.reference_of(*args, **kwargs))
+            inner.reference = _reference(self._asked("reference", self.reference_of, args, kwargs))
         return inner
+
+    def _asked(self, argument: str, function: Callable[..., object], args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
+        try:
+            return function(*args, **kwargs)
+        except Exception as error:
+            error.add_note(f"finresilience: raised by {argument}= of {self.owner.name}; nothing was sent, so no money moved")
+            raise
 
     def judge(self, error: Exception, *, sent: bool) -> Verdict:
         """Return the verdict on an attempt's error, knowing whether the request may have left."""

@@ -38,7 +38,7 @@ class Retry(Guarding):
 
     Args:
         attempts: how many in all, the first included. Required: too many turn an incident into an outage.
-        backoff: the schedule of waits.
+        backoff: the schedule of waits; `FullJitter(0.1, cap=5.0)` by default.
         max_elapsed: begin no attempt later than this many seconds after the call began.
         max_retry_after: the longest `Retry-After` that is waited for, in seconds; longer ones are cut to it.
         budget: a `TokenBudget` or `RatioBudget`; give several policies the same one to share it.

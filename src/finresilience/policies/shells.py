@@ -88,7 +88,9 @@ async def _aattempt(plan: Plan, call: Call) -> None:
     limit = AsyncLimit(plan.owner.name, limit=call.limit, now=call.attempt_started, exact=exact, cut=call.cut)
     try:
         with limit:
-            value = await call.fn(*call.args, **call.kwargs)
+            answer = call.fn(*call.args, **call.kwargs)
+            # A plain function's value is in hand, and is never thrown away.
+            value = await answer if hasattr(answer, "__await__") else answer
     except Exception as error:
         call.failed(error)
     except BaseException:
