@@ -10,6 +10,8 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, final
 
+from finresilience.classify.extract import class_names
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -122,8 +124,8 @@ PHASES: Final[Mapping[str, Phase]] = {
 
 def phase_of(error: BaseException) -> Phase | None:
     """Return the phase that the most specific known class of `error` stands for, or None for a class nobody listed."""
-    for base in type(error).__mro__:
-        phase = PHASES.get(f"{base.__module__}.{base.__qualname__}")
+    for name in class_names(error):
+        phase = PHASES.get(name)
         if phase is not None:
             return phase
     return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import islice
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from finresilience.classify.retry_after import seconds_to_wait
@@ -111,10 +112,14 @@ def links(error: BaseException) -> Iterator[BaseException]:
         link = inner_error(link)
 
 
-def class_names(subject: object) -> Iterator[str]:
-    """Yield "module.Name" for each class of `subject`, the most specific first."""
-    for base in type(subject).__mro__:
-        yield f"{base.__module__}.{base.__qualname__}"
+def class_names(subject: object) -> tuple[str, ...]:
+    """Return "module.Name" for each class of `subject`, the most specific first."""
+    return _names_of(type(subject))
+
+
+@lru_cache(maxsize=1000)
+def _names_of(kind: type[object]) -> tuple[str, ...]:
+    return tuple(f"{base.__module__}.{base.__qualname__}" for base in kind.__mro__)
 
 
 def attribute(subject: object, name: str) -> object:
