@@ -98,6 +98,14 @@ def test_a_change_names_the_generation_that_it_begins() -> None:
     assert [news.generation for news in core.news] == [1, 2]
 
 
+def test_a_change_names_the_last_failure_until_then() -> None:
+    core = fresh()
+    core.hold(S.METRICS_ONLY, 0.0)
+    call(core, 0.0, failed=True, failure="Boom")
+    core.trip(0.0, 5.0)
+    assert [news.last_failure for news in core.news] == [None, "Boom"]
+
+
 def test_a_lost_probe_is_noted_in_its_own_generation() -> None:
     core = half_open(size=2)
     core.admit(8.0)

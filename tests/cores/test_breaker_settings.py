@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from math import inf
+from math import inf, nan
 from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import given, strategies as st
 
 from finresilience.cores.trip import FailureCount, FailureRate
@@ -15,9 +16,12 @@ if TYPE_CHECKING:
 
 
 class Odd:
-    """A rule of one's own, with a rate of its own kind: calls a second."""
+    """A rule of one's own, with a rate of its own kind: calls a second, say."""
 
-    minimum_calls, rate = 3, 70.0
+    minimum_calls = 3
+
+    def __init__(self, rate: float) -> None:
+        self.rate = rate
 
     def trips(self, tally: Tally, /) -> str | None:
         return None
@@ -42,8 +46,9 @@ def test_the_strictest_rate_decides_a_round() -> None:
     assert told(size=10, rules=(FailureRate(0.9), FailureRate(0.2))).half_open_bound == 2
 
 
-def test_odd_rules_of_ones_own_do_not_turn_a_round_round() -> None:
-    assert told(size=5, rules=(Odd(),)).half_open_bound == 5
+@pytest.mark.parametrize(("rate", "bound"), [(70.0, 5), (inf, 5), (nan, 5), (0.0, 1), (-1.0, 1)])
+def test_odd_rules_of_ones_own_do_not_turn_a_round_round(rate: float, bound: int) -> None:
+    assert told(size=5, rules=(Odd(rate),)).half_open_bound == bound
 
 
 def test_a_call_is_slow_by_the_rule_that_asks_for_it_or_never() -> None:

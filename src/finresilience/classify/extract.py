@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from itertools import islice
 from functools import lru_cache
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from finresilience.classify.retry_after import seconds_to_wait
@@ -118,7 +118,7 @@ def class_names(subject: object) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=1000)
-def _names_of(kind: type[object]) -> tuple[str, ...]:
+def _names_of(kind: Any) -> tuple[str, ...]:
     return tuple(f"{base.__module__}.{base.__qualname__}" for base in kind.__mro__)
 
 
