@@ -114,11 +114,12 @@ def links(error: BaseException) -> Iterator[BaseException]:
 
 def class_names(subject: object) -> tuple[str, ...]:
     """Return "module.Name" for each class of `subject`, the most specific first."""
-    return _names_of(type(subject))
+    kind: Any = type(subject)
+    return _names_of(kind)
 
 
 @lru_cache(maxsize=1000)
-def _names_of(kind: Any) -> tuple[str, ...]:
+def _names_of(kind: type[object]) -> tuple[str, ...]:
     return tuple(f"{base.__module__}.{base.__qualname__}" for base in kind.__mro__)
 
 
