@@ -84,6 +84,16 @@ def test_a_lost_probe_hands_its_permit_on_and_its_own_vote_is_void() -> None:
     assert turn.holds(heir, 2.0)
 
 
+def test_a_permit_given_back_serves_the_next_caller_and_cannot_be_given_back_twice() -> None:
+    turn = Round(size=1, bound=1, lease=2.0)
+    probe = claimed(turn, 0.0)
+    assert turn.give_back(probe) is True
+    assert turn.give_back(probe) is False
+    assert not turn.holds(probe, 0.0)
+    assert turn.holds(claimed(turn, 0.0), 0.0)
+    assert turn.claim(0.0) is None
+
+
 def test_a_lease_ends_even_if_nobody_looks() -> None:
     turn = Round(size=1, bound=1, lease=2.0)
     probe = claimed(turn, 0.0)
