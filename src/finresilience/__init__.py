@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from finresilience.cores.trip import ConsecutiveFailures, FailureCount, FailureRate, SlowRate, TripRule
     from finresilience.cores.window import CountWindow, Tally, TimeWindow
     from finresilience.errors import (
+        AttemptOverError,
         CircuitOpenError,
         ConfigurationError,
         CurrencyMismatchError,
@@ -99,6 +100,7 @@ __all__ = [
     "NON_RETRYABLE",
     "RETRYABLE",
     "UNKNOWN",
+    "AttemptOverError",
     "Backoff",
     "Budget",
     "CallAbandoned",
@@ -187,6 +189,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AttemptOverError": "errors",
     "Backoff": "cores.backoff",
     "Budget": "cores.budget",
     "CallAbandoned": "events",

@@ -6,12 +6,13 @@ and threads as context variables do; a task started inside a call keeps the call
 
 from __future__ import annotations
 
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, final
 
 from finresilience._checks import positive_count, seconds_of
 from finresilience.clock import Clock, ruling_clock
-from finresilience.errors import ConfigurationError
+from finresilience.errors import AttemptOverError, ConfigurationError
 
 if TYPE_CHECKING:
     from contextvars import Token
@@ -40,13 +41,14 @@ class CallContext:
     """What is true of the call that is running now. Internal: read it through the functions of this module."""
 
     # Every call makes one and few look into it: so what nobody set is not there, and reading it gives the default.
-    __slots__ = ("attempt", "base_key", "budget", "clock", "deadline", "key", "outer", "reference", "sent")
+    __slots__ = ("attempt", "base_key", "budget", "clock", "deadline", "key", "outer", "over", "reference", "sent")
 
     attempt: int
     base_key: str | None
     budget: AttemptBudget | None
     key: str | None
     outer: CallContext | None
+    over: bool  # the attempt was given up before it was sent: whoever still works on it must not send
     reference: str | None
     sent: bool
 
@@ -73,6 +75,7 @@ class CallContext:
 _UNSET: Final[dict[str, Any]] = {
     **dict.fromkeys(("base_key", "budget", "key", "outer", "reference")),
     "attempt": 1,
+    "over": False,
     "sent": False,
 }
 current: Final[ContextVar[CallContext | None]] = ContextVar("finresilience.current", default=None)
@@ -112,11 +115,38 @@ def mark_sent() -> None:
 
     In a pipeline with `marks_sent=True`, whatever fails before this line is known not to have been applied. What a call
     inside has sent, the calls outside have sent too.
+
+    Raises:
+        AttemptOverError: if the attempt was given up meanwhile, so that another may be on its way: do not send.
     """
+    _stop_if_over()
+    _mark(current.get())
+    _stop_if_over()  # once more: whoever gives an attempt up says so and then looks at the mark
+
+
+def _stop_if_over() -> None:
     context = current.get()
+    while context is not None:
+        if context.over:
+            raise AttemptOverError
+        context = context.outer
+
+
+def _mark(context: CallContext | None) -> None:
     while context is not None:
         context.sent = True
         context = context.outer
+
+
+def mark_outside(context: CallContext) -> None:
+    """Note in the calls outside that a call inside, which marks nothing itself, has begun to send. Internal."""
+    _mark(context.outer)
+
+
+def leave(token: Token[CallContext | None]) -> None:
+    """Leave a context that may be gone: a generator or a coroutine can be closed from anywhere. Internal."""
+    with suppress(ValueError):
+        current.reset(token)
 
 
 def outbound_headers() -> dict[str, str]:
@@ -190,7 +220,7 @@ class _Scope:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /) -> None:
         if self._token is not None:
-            current.reset(self._token)
+            leave(self._token)
             self._token = None
 
 

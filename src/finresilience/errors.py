@@ -5,6 +5,7 @@
     │   └── DecorationError (TypeError)      this function cannot be guarded this way
     ├── MissingKeyError (TypeError)          an IDEMPOTENT call came without a key: nothing was sent
     ├── RefusedError                         our own refusal: surely not sent, nobody's failure
+    │   ├── AttemptOverError
     │   ├── CircuitOpenError
     │   ├── DeadlineExceededError
     │   └── ThreadLimitError
@@ -169,6 +170,19 @@ class UnknownOutcomeError(FinresilienceError):
 
 def _unknown(name: str, attempts: int, happened: str, held_back: str, reference: str | None) -> UnknownOutcomeError:
     return UnknownOutcomeError(name, attempts=attempts, happened=happened, held_back=held_back, reference=reference)
+
+
+@final
+class AttemptOverError(RefusedError):
+    """The attempt was given up before its request was sent, and another may be on its way: this one must not send."""
+
+    def __str__(self) -> str:
+        """Say what happened, what is true of the money, and what to do."""
+        return (
+            "this attempt was given up before its request was sent.\n"
+            "  Nothing was sent by it, so it moved no money.\n"
+            "  Send nothing: let this error end the work that the attempt left behind."
+        )
 
 
 @final

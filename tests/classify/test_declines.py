@@ -26,6 +26,17 @@ def test_a_soft_decline_may_be_tried_again_and_is_not_the_providers_fault(code: 
     assert declines_classifier().value(SimpleNamespace(decline_code=code)) == NOT_NOW
 
 
+@pytest.mark.parametrize("code", ["19", "90"])
+def test_the_mere_code_of_an_answer_never_sends_a_payment_again(code: Any) -> None:
+    """A receipt may have a `code` too. An error with one, or a response code by its own name, is from a provider."""
+    assert declines_classifier().value(SimpleNamespace(code=code)) == Verdict(UNKNOWN, counts_against_provider=False)
+    assert declines_classifier().value(SimpleNamespace(response_code=code)) == NOT_NOW
+    assert declines_classifier(code_of=lambda answer: answer).value(code) == NOT_NOW
+    error = ValueError()
+    vars(error)["code"] = code
+    assert declines_classifier().error(error) == NOT_NOW
+
+
 @pytest.mark.parametrize("code", ["04", "05", "14", "41", "43", "51", "54", "59", "61", "65", "75", "92", "R0", "R1", "R3", "1A", "N7"])
 def test_a_hard_decline_stays_one(code: Any) -> None:
     assert declines_classifier().value(SimpleNamespace(code=code)) == Verdict(NON_RETRYABLE)

@@ -69,6 +69,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "DecorationError",
         "MissingKeyError",
         "RefusedError",
+        "AttemptOverError",
         "CircuitOpenError",
         "DeadlineExceededError",
         "ThreadLimitError",

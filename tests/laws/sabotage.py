@@ -53,7 +53,7 @@ def _named(arg: object) -> str:
     return getattr(arg, "__name__", str(arg))
 
 
-def nothing(*_: Any) -> None:
+def nothing(*_: Any, **__: Any) -> None:
     """Stands in for what a saboteur leaves out."""
 
 

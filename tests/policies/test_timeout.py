@@ -27,6 +27,7 @@ from finresilience import (
     idempotency_key,
     remaining,
 )
+from finresilience.clock import ruling_clock
 from finresilience.testing import instant
 from tests.laws.worlds import Lost, both_loops, on, still
 
@@ -140,7 +141,7 @@ def test_no_timer_is_left_once_the_calls_are_over() -> None:
     from finresilience.policies.wheel import wheel_of
 
     async def world() -> tuple[bool, bool]:
-        wheel = wheel_of(asyncio.get_running_loop())
+        wheel = wheel_of(asyncio.get_running_loop(), ruling_clock())
         await timeout().acall(asyncio.sleep, 0.05)
         armed = not wheel.idle
         await asyncio.sleep(3)

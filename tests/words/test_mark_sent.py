@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from finresilience import (
+    AttemptOverError,
     Constant,
     Effect,
     Failed,
@@ -189,7 +190,8 @@ def test_a_leftover_of_one_attempt_does_not_mark_the_next() -> None:
         kept.append(current.get())
         if len(kept) == 2:
             token = current.set(kept[0])
-            mark_sent()
+            with pytest.raises(AttemptOverError):  # it was given up: it must not send any more
+                mark_sent()
             current.reset(token)
             second = kept[1]
             assert second is not None

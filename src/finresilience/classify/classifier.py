@@ -116,16 +116,11 @@ class ErrorClassifier:
         return Verdict(UNKNOWN, counts_against_provider=not isinstance(error, _PROGRAMMER))
 
     def _together(self, group: BaseException) -> Verdict:
-        """Several errors at once: what they agree on, or UNKNOWN."""
-        members = _members(group)
-        verdicts = [self._judged(member, in_group=True) for member in members]
-        told = {verdict.classification for verdict in verdicts}
+        """Several errors at once are UNKNOWN: whoever raised them cancelled the rest, which may have been sent already."""
+        verdicts = [self._judged(member, in_group=True) for member in _members(group)]
         waits = [verdict.retry_after for verdict in verdicts if verdict.retry_after is not None]
-        return Verdict(
-            told.pop() if len(told) == 1 and len(members) <= MAX_MEMBERS else UNKNOWN,
-            counts_against_provider=any(verdict.counts_against_provider for verdict in verdicts),
-            retry_after=max(waits, default=None),
-        )
+        counts = any(verdict.counts_against_provider for verdict in verdicts)
+        return Verdict(UNKNOWN, counts_against_provider=counts, retry_after=max(waits, default=None))
 
     def _asked(self, subject: object) -> Verdict | None:
         for part, rule in zip(self._parts, self._rules_for(type(subject)), strict=True):

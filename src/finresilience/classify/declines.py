@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from finresilience.classify.classifier import ErrorClassifier, Rule
+from finresilience.classify.extract import attribute
 from finresilience.outcome import NON_RETRYABLE, RETRYABLE, UNKNOWN, Classification, Verdict
 
 if TYPE_CHECKING:
@@ -79,7 +80,17 @@ def declines_classifier(*, code_of: Callable[[object], str | None] | None = None
     <Verdict retryable, does not count>
     >>> declines_classifier().value(SimpleNamespace(response_code="00"))
     """
-    not_now = Verdict(RETRYABLE, counts_against_provider=False)
     told = {**ISO_8583, **STRIPE}
-    rules: dict[str, Rule] = {code: not_now if told[code] is RETRYABLE else told[code] for code in told}
+    rules: dict[str, Rule] = {code: _not_now if told[code] is RETRYABLE else told[code] for code in told}
+    if code_of is not None:  # whoever says where the code is knows that it is one
+        rules |= {code: _NOT_NOW for code in told if told[code] is RETRYABLE}
     return ErrorClassifier(codes=rules, code_of=code_of)
+
+
+_NOT_NOW: Final = Verdict(RETRYABLE, counts_against_provider=False)
+
+
+def _not_now(subject: object) -> Verdict:
+    """Ask again later; but the mere `code` of an answer may be anything, a receipt's too, and a payment must not be sent again for it."""
+    sure = isinstance(subject, BaseException) or any(attribute(subject, name) for name in ("decline_code", "response_code"))
+    return _NOT_NOW if sure else Verdict(UNKNOWN, counts_against_provider=False)

@@ -18,8 +18,9 @@ from errno import EADDRINUSE, EADDRNOTAVAIL, EMFILE, ENFILE
 from typing import TYPE_CHECKING, Final, cast
 
 from finresilience.classify.clients import UNSENT, Phase, phase_of
-from finresilience.classify.extract import attribute, links
+from finresilience.classify.extract import attribute, links, status_of
 from finresilience.classify.statuses import MOVED_NOTHING
+from finresilience.errors import FinresilienceError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -51,6 +52,7 @@ EARLIER: Final[Mapping[tuple[str, str], tuple[str, ...]]] = {
     ("httpx2._client", "_send_handling_redirects"): ("history", "response"),
     _AIOHTTP: ("history",),
     ("requests.sessions", "resolve_redirects"): ("hist",),
+    ("requests.sessions", "send"): ("r",),
     ("urllib3.connectionpool", "urlopen"): ("retries.history",),
     ("urllib.request", "http_error_302"): ("fp",),
 }
@@ -148,3 +150,14 @@ def _may_have_moved(exchange: object) -> bool:
     if isinstance(error, BaseException):
         return settled_phase(error) not in UNSENT and not connecting(error)
     return isinstance(status, int) and status not in MOVED_NOTHING
+
+
+# A no that comes from a gate: who asks, how large, which path. It says nothing of an earlier attempt that had passed the gate.
+_GATES: Final = frozenset({401, 403, 404, 405, 406, 407, 411, 413, 414, 415, 421, 426, 431, 451})
+
+
+def speaks_of_the_call(subject: object) -> bool:
+    """True where a no is the provider's word on the call itself: not our own, and not a gate's."""
+    if isinstance(subject, FinresilienceError) or (isinstance(subject, BaseException) and settled_phase(subject) in UNSENT):
+        return False
+    return status_of(subject) not in _GATES

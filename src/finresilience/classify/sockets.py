@@ -6,7 +6,7 @@ from errno import EHOSTUNREACH, ENETDOWN, ENETUNREACH
 from typing import Final
 
 from finresilience.classify.classifier import ErrorClassifier, Rule
-from finresilience.classify.evidence import is_shortage, never_sent
+from finresilience.classify.evidence import is_shortage, never_sent, sent_before
 from finresilience.classify.extract import attribute
 from finresilience.outcome import RETRYABLE, UNKNOWN, Classification, Verdict
 
@@ -44,10 +44,15 @@ def sockets_classifier() -> ErrorClassifier:
     >>> sockets_classifier().error(ConnectionResetError())
     <Verdict unknown, counts>
     """
-    types: dict[type[object] | str, Rule] = dict.fromkeys(NOT_SENT, RETRYABLE)
+    types: dict[type[object] | str, Rule] = dict.fromkeys(NOT_SENT, _unless_sent_before)
     types |= dict.fromkeys(AT_ANY_TIME, _unless_connecting)
     types["builtins.OSError"] = _by_errno
     return ErrorClassifier(types)
+
+
+def _unless_sent_before(subject: object) -> Classification:
+    """Never sent; but what a client's hook raises, or its next exchange, is not about the exchange that went before."""
+    return UNKNOWN if sent_before(subject) else RETRYABLE
 
 
 def _unless_connecting(subject: object) -> Classification:

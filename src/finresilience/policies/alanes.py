@@ -9,11 +9,11 @@ import sys
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from finresilience.context import current
+from finresilience.context import current, leave
 from finresilience.errors import ExpiredError
 from finresilience.policies.call import Call, exhaustions
-from finresilience.policies.lanes import breaker_of, core_of, deposits, first, looked, must_hurry, narrowed
-from finresilience.policies.limits import LEAST, MOST, asyncio_kit, trio_kit
+from finresilience.policies.lanes import breaker_of, core_of, deposits, first, looked, narrowed
+from finresilience.policies.limits import LEAST, MOST, after_expiry, asyncio_kit, trio_kit
 from finresilience.policies.shells import ago_on, arun, settled
 
 if TYPE_CHECKING:
@@ -41,11 +41,11 @@ def _aslow(plan: Plan, fn: Fn) -> Fn:
 
 def _aretry(plan: Plan, fn: Fn) -> Fn:
     plain, given_up, ends, inside = plan.plain, exhaustions, plan.ends, current.get
-    under_deadline = _afull(plan, fn, core_of(plan))
+    within = _afull(plan, fn, core_of(plan))
 
     async def guarded(*args: Any, **kwargs: Any) -> Any:
-        if inside() is not None and must_hurry():
-            return await under_deadline(*args, **kwargs)
+        if inside() is not None:
+            return await within(*args, **kwargs)
         tried = given_up.number
         try:
             value = await fn(*args, **kwargs)
@@ -65,7 +65,7 @@ def _abreaker(plan: Plan, fn: Fn, core: Any) -> Fn:
     owner, plain, given_up, ends, breaker = plan.owner, plan.plain, exhaustions, plan.ends, breaker_of(plan)
     slow_after = plan.slow_after
     timed = plan.timed
-    inside, under_deadline = current.get, _afull(plan, fn, core)
+    inside, within = current.get, _afull(plan, fn, core)
 
     async def guarded(*args: Any, **kwargs: Any) -> Any:
         window = core.window
@@ -74,8 +74,8 @@ def _abreaker(plan: Plan, fn: Fn, core: Any) -> Fn:
             if shut is not None and (left := shut[1] - owner._now()) > 0.0:
                 raise breaker.refusal(plan, shut, left)
             return settled(await arun(plan, fn, args, kwargs))
-        if inside() is not None and must_hurry():
-            return await under_deadline(*args, **kwargs)
+        if inside() is not None:
+            return await within(*args, **kwargs)
         tried, started = given_up.number, owner._now() if timed else None
         try:
             value = await fn(*args, **kwargs)
@@ -104,7 +104,7 @@ def _afull(plan: Plan, fn: Fn, core: Any) -> Fn:  # noqa: C901, PLR0915 - one la
     new_alarm: Any = None
     elsewhere = _elsewhere(plan, fn)
 
-    async def guarded(*args: Any, **kwargs: Any) -> Any:  # noqa: C901 - as above
+    async def guarded(*args: Any, **kwargs: Any) -> Any:  # noqa: C901, PLR0915 - as above
         nonlocal running_loop, task_of, wheel_of, new_alarm
         window, tell = core.window, owner._now
         started = tell()
@@ -114,14 +114,16 @@ def _afull(plan: Plan, fn: Fn, core: Any) -> Fn:  # noqa: C901, PLR0915 - one la
         task = None if loop is None else task_of(loop)
         if window is None or task is None:
             return await elsewhere(window, started, args, kwargs)
-        alarm = new_alarm()
+        alarm, clock = new_alarm(), owner._clock
         try:
             wheel = loop._finresilience_wheel  # pyright: ignore[reportOptionalMemberAccess]  # without a loop there is no task
         except AttributeError:
-            wheel = wheel_of(loop)
+            wheel = wheel_of(loop, clock)
+        if wheel.clock is not clock:
+            wheel = wheel_of(loop, clock)
         if wheeled and current.get() is None:  # as `wheel.arm` does, without the call
             alarm.deadline = limit = started + span
-            alarm.clock = owner._clock
+            alarm.clock = clock
             slot = wheel.near if wheel.near_from <= limit < wheel.near_to else wheel.slot(limit, started)
             alarm.task, alarm.slot, alarm.cancelling = task, slot, task.cancelling()
             alarm.rung = False
@@ -130,14 +132,17 @@ def _afull(plan: Plan, fn: Fn, core: Any) -> Fn:  # noqa: C901, PLR0915 - one la
             limit = narrowed(plan.context(started, args, kwargs, alarm), started + seconds)
             if limit <= started:
                 return settled(await ago_on(plan, Call(plan, fn, args, kwargs, started, context=alarm)))
+            plan.begins(alarm)
             slot = wheel.arm(alarm, task, when=limit, now=started, exact=exact)
         tried, token = given_up.number, current.set(alarm)
         try:
             value = await fn(*args, **kwargs)
         except BaseException as error:
-            current.reset(token)
-            if wheel.disarm(alarm, error):
-                error = ExpiredError(owner.name, limit - started, cut=limit < started + seconds)
+            leave(token)
+            expired, rung = wheel.disarm(alarm, error), alarm.rung
+            if expired or (rung and isinstance(error, Exception)):
+                expiry = ExpiredError(owner.name, limit - started, cut=limit < started + seconds)
+                error = after_expiry(plan, error, expiry) if isinstance(error, Exception) else expiry
             call = first(plan, fn, args, kwargs, error, window, tried, started, alarm, limit)
         else:
             current.reset(token)
@@ -175,6 +180,7 @@ def _elsewhere(plan: Plan, fn: Fn) -> Fn:
         limit = narrowed(context, started + seconds)
         if window is None or limit <= started:
             return settled(await ago_on(plan, Call(plan, fn, args, kwargs, started, context=context)))
+        plan.begins(context)
         if new_scope is None and "trio" in sys.modules:
             new_scope, time = trio_kit()
         scope = None if new_scope is None or limit == inf else new_scope(deadline=time() + limit - started)
@@ -189,7 +195,9 @@ def _elsewhere(plan: Plan, fn: Fn) -> Fn:
                 if scope.cancelled_caught:
                     raise ExpiredError(owner.name, limit - started, cut=limit < started + seconds)
         except BaseException as error:
-            current.reset(token)
+            leave(token)
+            if scope is not None and scope.cancel_called and isinstance(error, Exception):
+                error = after_expiry(plan, error, ExpiredError(owner.name, limit - started, cut=limit < started + seconds))
             call = first(plan, fn, args, kwargs, error, window, tried, started, context, limit)
         else:
             current.reset(token)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, final
 
-from finresilience.context import current
+from finresilience.context import current, leave
 from finresilience.errors import ConfigurationError
 from finresilience.policies.call import Call
 
@@ -106,7 +106,7 @@ class Attempts:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /) -> bool:
         assert self._token is not None  # noqa: S101 - nobody leaves what was not entered
-        current.reset(self._token)
+        leave(self._token)
         self._token = None
         try:
             return self._judged(error)

@@ -22,6 +22,7 @@ from finresilience.errors import (
 from finresilience.events import CallAbandoned, RetryScheduled
 from finresilience.outcome import (
     NON_RETRYABLE,
+    UNKNOWN,
     Effect,
     Ok,
     Outcome,
@@ -29,6 +30,7 @@ from finresilience.outcome import (
     Verdict,
 )
 from finresilience.policies.decorate import not_a_value
+from finresilience.policies.limits import asked_to_stop
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -169,10 +171,12 @@ class Call:
         call = self.context
         own = CallContext(None if self.limit == inf else self.limit, call.clock)
         own.inherit(call)
+        own.outer = call.outer  # attempts stand beside each other, in what is outside of the call
         own.key, own.attempt = call.key, self.join.sent + 1
         self.context = own
         self._tried = exhaustions.number
         self.running = True
+        self.plan.begins(own)
         return own
 
     def _refuse(self, refusal: Refused, stop: Stop) -> bool:
@@ -208,11 +212,16 @@ class Call:
         """Take the error of an attempt."""
         plan, now = self.plan, self.plan.owner._now()
         self.running = False
-        if isinstance(error, RefusedError):  # by a policy further in, or by the function: it was not sent (law 5)
+        self.context.over = plan.marks_sent  # said before we look at the mark: what comes later must not be sent
+        sent = self.context.sent
+        if isinstance(error, RefusedError) and not sent:  # by a policy further in, or by the function: it was not sent (law 5)
             self._give_back()
             self._refuse(Refused(error), Stop.REFUSED)
             return
-        verdict = plan.judge(error, sent=self.context.sent or not plan.marks_sent)
+        verdict = plan.judge(error, sent=sent or not plan.marks_sent)
+        if verdict.classification is not NON_RETRYABLE and (isinstance(error, RefusedError) or asked_to_stop()):
+            # A refusal after something was sent, or an error in place of a cancellation: it tells nothing of what was sent.
+            verdict = Verdict(UNKNOWN, counts_against_provider=False)
         if isinstance(error, ExpiredError) and error.cut and not self._fair(now):
             verdict = Verdict(verdict.classification, counts_against_provider=False)  # it had no fair chance to answer (law 4)
         tries, number = getattr(error, TRIES, (1, 0))
@@ -250,7 +259,7 @@ class Call:
     def _ended(self, verdict: Verdict, now: float, error: Exception | None, value: object, name: str) -> None:
         """Settle the permit, note the attempt, and decide what next. The permit is settled before any wait (law 6)."""
         self._settle(verdict, now, name)
-        self.join.attempt(verdict)
+        self.join.attempt(verdict, final=verdict.classification is not NON_RETRYABLE or _final(value if error is None else error))
         self.tries += 1
         self._error = error
         self._answer = value
@@ -327,3 +336,9 @@ class Call:
             return unfortunate(self, error, answer)
         finally:
             del error, answer
+
+
+def _final(subject: object) -> bool:
+    from finresilience.classify.evidence import speaks_of_the_call
+
+    return speaks_of_the_call(subject)

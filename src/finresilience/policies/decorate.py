@@ -5,13 +5,14 @@ from __future__ import annotations
 from enum import Enum
 from functools import partial, update_wrapper
 from typing import TYPE_CHECKING, Any, final
+from weakref import ref
 
 from finresilience.errors import DecorationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-MARK = "__finresilience__"  # on a guarded function: (the plan that guards it, the function itself)
+MARK = "__finresilience__"  # on a guarded function: (the plan that guards it, the function inside, a reference to itself)
 
 
 @final
@@ -66,14 +67,15 @@ def _flavour(fn: Any) -> Kind:
 def dress(wrapper: Callable[..., Any], fn: Callable[..., Any], plan: object) -> Callable[..., Any]:
     """Give `wrapper` the name, signature and docs of `fn`, and the mark of who guards it."""
     update_wrapper(wrapper, fn)
-    setattr(wrapper, MARK, (plan, fn))
+    setattr(wrapper, MARK, (plan, fn, ref(wrapper)))
     return wrapper
 
 
 def bare(fn: Callable[..., Any], plan: object) -> Callable[..., Any]:
     """Return the function inside, if this very plan guards it already; so nothing is guarded twice."""
     mark = getattr(fn, MARK, None)
-    if mark is None or mark[0] is not plan:
+    # A wrapper made by `functools.wraps` has a copy of the mark: it does something of its own, which must not be left out.
+    if mark is None or mark[0] is not plan or mark[2]() is not getattr(fn, "__func__", fn):
         return fn
     owner = getattr(fn, "__self__", None)
     inner: Callable[..., Any] = mark[1]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, final
 
-from finresilience.context import CallContext, current
-from finresilience.errors import ConfigurationError, UnknownOutcomeError
+from finresilience.context import CallContext, current, leave
+from finresilience.errors import ConfigurationError, ExpiredError, UnknownOutcomeError
 from finresilience.events import CallAbandoned, InquiryAnswered, OutcomeUnknown
 from finresilience.outcome import NON_RETRYABLE, Declined, Failed, Found, NotFound, Ok, Outcome, StillUnknown, Unknown
 from finresilience.policies.decorate import Kind, kind_of, not_a_value
@@ -76,7 +76,7 @@ class Inquiry:
         except Exception:
             return None
         finally:
-            current.reset(token)
+            leave(token)
         if hasattr(answer, "__await__"):  # nobody here can await it
             not_a_value(plan.owner.name, answer)
             return None
@@ -87,14 +87,14 @@ class Inquiry:
         limit = inf if context.deadline is None else context.deadline
         token = current.set(context)
         try:
-            with AsyncLimit(plan.owner.name, limit=limit, now=plan.owner._now(), exact=False):
+            with AsyncLimit(plan.owner.name, clock=plan.owner._clock, limit=limit, now=plan.owner._now(), exact=False):
                 answer = self.fn(*call.args, **call.kwargs)
                 if hasattr(answer, "__await__"):
                     answer = await answer
         except Exception:
             return None
         finally:
-            current.reset(token)
+            leave(token)
         return answer
 
     def _known(self, plan: Plan, call: Call, outcome: Unknown, answer: object, number: int) -> Outcome[Any] | None:
@@ -104,7 +104,7 @@ class Inquiry:
         known: Outcome[Any] | None = None
         if isinstance(answer, Found):
             known = _found(plan, answer.value)
-        elif isinstance(answer, NotFound) and number == len(self.schedule):
+        elif isinstance(answer, NotFound) and number == len(self.schedule) and not _still_running(outcome):
             known = _never_applied(owner.name, outcome)
         plan.ends.resolved += known is not None
         return known
@@ -116,6 +116,12 @@ def _found(plan: Plan, value: Any) -> Outcome[Any] | None:
     if verdict is None:
         return Ok(value)
     return Declined(None, value=value, name=plan.owner.name) if verdict.classification is NON_RETRYABLE else None
+
+
+def _still_running(outcome: Unknown) -> bool:
+    """Return whether a thread was left behind that may still send the call: then that nobody has seen it says nothing."""
+    cause = outcome.error.__cause__
+    return isinstance(cause, ExpiredError) and cause.left_running
 
 
 def _never_applied(name: str, outcome: Unknown) -> Failed[Any]:

@@ -5,7 +5,7 @@ whatever else happens, a `Call` takes over. There is a lane for each amount of w
 
     retry alone            nothing but the call
     breaker (and retry)    the closed window and one look at the clock
-    everything             a context, a limit, a window; also where a deadline of somebody outside is in force
+    everything             a context, a limit, a window; also for a call inside a call, or in a block with a deadline or a key
 
 The repetition is deliberate: a shared body would cost more than the guarding itself. The lanes of async functions are in `alanes`.
 """
@@ -15,7 +15,7 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
-from finresilience.context import CallContext, current
+from finresilience.context import CallContext, current, leave
 from finresilience.cores.window import BlindWindow
 from finresilience.policies.call import Call, exhaustions
 from finresilience.policies.shells import go_on, run, settled
@@ -65,12 +65,6 @@ def breaker_of(plan: Plan) -> CircuitBreaker:
     return cast("CircuitBreaker", plan.breaker)
 
 
-def must_hurry() -> bool:
-    """Return whether a deadline of somebody outside is in force: then it rules this call too."""
-    outer = current.get()
-    return outer is not None and outer.deadline is not None
-
-
 # --- anything at all -----------------------------------------------------------------------------------------------
 
 
@@ -86,11 +80,11 @@ def _slow(plan: Plan, fn: Fn) -> Fn:
 
 def _retry(plan: Plan, fn: Fn) -> Fn:
     plain, given_up, ends, inside = plan.plain, exhaustions, plan.ends, current.get
-    under_deadline = _full(plan, fn, core_of(plan))
+    within = _full(plan, fn, core_of(plan))
 
     def guarded(*args: Any, **kwargs: Any) -> Any:
-        if inside() is not None and must_hurry():
-            return under_deadline(*args, **kwargs)
+        if inside() is not None:
+            return within(*args, **kwargs)
         tried = given_up.number
         try:
             value = fn(*args, **kwargs)
@@ -113,7 +107,7 @@ def _breaker(plan: Plan, fn: Fn, core: Any) -> Fn:
     if plan.timed:
         return _timed_breaker(plan, fn, core)
     owner, plain, given_up, ends, breaker = plan.owner, plan.plain, exhaustions, plan.ends, breaker_of(plan)
-    inside, under_deadline = current.get, _full(plan, fn, core)
+    inside, within = current.get, _full(plan, fn, core)
 
     def guarded(*args: Any, **kwargs: Any) -> Any:
         window = core.window
@@ -122,8 +116,8 @@ def _breaker(plan: Plan, fn: Fn, core: Any) -> Fn:
             if shut is not None and (left := shut[1] - owner._now()) > 0.0:
                 raise breaker.refusal(plan, shut, left)
             return settled(run(plan, fn, args, kwargs))
-        if inside() is not None and must_hurry():
-            return under_deadline(*args, **kwargs)
+        if inside() is not None:
+            return within(*args, **kwargs)
         tried = given_up.number
         try:
             value = fn(*args, **kwargs)
@@ -143,7 +137,7 @@ def _breaker(plan: Plan, fn: Fn, core: Any) -> Fn:
 def _timed_breaker(plan: Plan, fn: Fn, core: Any) -> Fn:
     owner, plain, given_up, ends, breaker = plan.owner, plan.plain, exhaustions, plan.ends, breaker_of(plan)
     slow_after = plan.slow_after
-    inside, under_deadline = current.get, _full(plan, fn, core)
+    inside, within = current.get, _full(plan, fn, core)
 
     def guarded(*args: Any, **kwargs: Any) -> Any:
         window = core.window
@@ -152,8 +146,8 @@ def _timed_breaker(plan: Plan, fn: Fn, core: Any) -> Fn:
             if shut is not None and (left := shut[1] - owner._now()) > 0.0:
                 raise breaker.refusal(plan, shut, left)
             return settled(run(plan, fn, args, kwargs))
-        if inside() is not None and must_hurry():
-            return under_deadline(*args, **kwargs)
+        if inside() is not None:
+            return within(*args, **kwargs)
         tried, started = given_up.number, owner._now()
         try:
             value = fn(*args, **kwargs)
@@ -190,11 +184,13 @@ def _full(plan: Plan, fn: Fn, core: Any) -> Fn:
             limit = narrowed(context, started + seconds)
         if window is None or limit <= started:
             return settled(go_on(plan, Call(plan, fn, args, kwargs, started, context=context)))
+        if not simple or context.outer is not None:
+            plan.begins(context)
         tried, token = given_up.number, current.set(context)
         try:
             value = fn(*args, **kwargs)
         except BaseException as error:
-            current.reset(token)
+            leave(token)
             call = first(plan, fn, args, kwargs, error, window, tried, started, context, limit)
         else:
             current.reset(token)

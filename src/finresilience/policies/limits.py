@@ -7,6 +7,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Final, final
 
 from finresilience.errors import ExpiredError
+from finresilience.outcome import NON_RETRYABLE
 
 if TYPE_CHECKING:
     from asyncio import Task
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
     from trio import CancelScope
 
+    from finresilience.clock import Clock
+    from finresilience.policies.plan import Plan
     from finresilience.policies.wheel import Alarm, Wheel
 
 
@@ -24,7 +27,7 @@ LEAST: Final = 0.1  # seconds; shorter waits get a timer of their own: a tick wo
 MOST: Final = 60.0  # longer ones too: their slots would pile up
 
 
-def asyncio_kit() -> tuple[Callable[[], Any], Callable[[Any], Task[Any] | None], Callable[[Any], Wheel], type[Alarm]]:
+def asyncio_kit() -> tuple[Callable[[], Any], Callable[[Any], Task[Any] | None], Callable[[Any, Any], Wheel], type[Alarm]]:
     """Return what a lane needs of asyncio: the running loop, its task, its wheel, and alarms. Loaded at the first async call."""
     import asyncio
 
@@ -52,6 +55,29 @@ def asyncio_task() -> Task[Any] | None:
     return task
 
 
+def asked_to_stop() -> bool:
+    """Return whether somebody outside wants the running task to end: whatever it raises then stands for a cancellation."""
+    task = asyncio_task()
+    if task is not None:
+        return task.cancelling() > 0
+    trio = sys.modules.get("trio")
+    try:
+        return trio is not None and trio.current_effective_deadline() == -inf
+    except RuntimeError:  # no trio here
+        return False
+
+
+def after_expiry(plan: Plan, error: Exception, expiry: ExpiredError) -> Exception:
+    """Return what an attempt ended in that raised something else once it was cancelled by its limit.
+
+    A provider's no is in hand and stays. Anything else may come from the code that cleaned up, and tells nothing of what was sent.
+    """
+    if isinstance(error, ExpiredError) or plan.classifier.error(error).classification is NON_RETRYABLE:
+        return error
+    expiry.__cause__ = error
+    return expiry
+
+
 @final
 class AsyncLimit:
     """Raise `ExpiredError` in the block once the monotonic time is `limit`; use it once.
@@ -60,10 +86,11 @@ class AsyncLimit:
     spite of the expiry keeps its result; `late` tells.
     """
 
-    __slots__ = ("_alarm", "_cut", "_exact", "_limit", "_name", "_now", "_scope", "_wheel", "late")
+    __slots__ = ("_alarm", "_clock", "_cut", "_exact", "_limit", "_name", "_now", "_scope", "_wheel", "late")
 
-    def __init__(self, name: str, *, limit: float, now: float, exact: bool, cut: bool = False) -> None:
+    def __init__(self, name: str, *, clock: Clock, limit: float, now: float, exact: bool, cut: bool = False) -> None:
         self._name = name
+        self._clock = clock
         self._limit = limit
         self._now = now
         self._exact = exact
@@ -82,7 +109,7 @@ class AsyncLimit:
         else:
             from finresilience.policies.wheel import Alarm, wheel_of
 
-            self._wheel: Wheel = wheel_of(task.get_loop())
+            self._wheel: Wheel = wheel_of(task.get_loop(), self._clock)
             self._alarm = Alarm()
             self._wheel.arm(self._alarm, task, when=self._limit, now=self._now, exact=self._exact)
         return self
@@ -92,15 +119,16 @@ class AsyncLimit:
             swallowed = bool(self._scope.__exit__(kind, error, traceback))
             self.late = self._scope.cancel_called
             if swallowed and self._scope.cancelled_caught:
-                raise self._expired() from None
+                raise self.expired() from None
             return swallowed
         if self._alarm is not None:
             self.late = self._alarm.rung
             if self._wheel.disarm(self._alarm, error):
-                raise self._expired() from None
+                raise self.expired() from None
         return False
 
-    def _expired(self) -> ExpiredError:
+    def expired(self) -> ExpiredError:
+        """Return the error of an attempt that outlived this limit."""
         return ExpiredError(self._name, self._limit - self._now, cut=self._cut)
 
 

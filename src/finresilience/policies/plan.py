@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING, Any, final
 
-from finresilience.context import CallContext, checked_key, current, derive_key
+from finresilience.context import CallContext, checked_key, current, derive_key, mark_outside
 from finresilience.errors import ConfigurationError, ExpiredError, MissingKeyError, UnknownOutcomeError
 from finresilience.outcome import RETRYABLE, UNKNOWN, Effect, Verdict
 
@@ -170,6 +170,11 @@ class Plan:
         except Exception as error:
             error.add_note(f"finresilience: raised by {argument}= of {self.owner.name}; nothing was sent, so no money moved")
             raise
+
+    def begins(self, context: CallContext) -> None:
+        """Note that an attempt in this context may send from now on, where the code inside does not say so itself."""
+        if context.outer is not None and self.speaks and not self.marks_sent and self.effect is not Effect.READ:
+            mark_outside(context)
 
     def judge(self, error: Exception, *, sent: bool) -> Verdict:
         """Return the verdict on an attempt's error, knowing whether the request may have left."""

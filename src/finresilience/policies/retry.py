@@ -99,7 +99,11 @@ class Retry(Guarding):
 
     def verdict_on(self, value: object) -> Verdict | None:
         """Return RETRYABLE where `retry_result` says so."""
-        return Verdict(RETRYABLE) if self.retry_result is not None and self.retry_result(value) else None
+        try:
+            again = self.retry_result is not None and self.retry_result(value)
+        except Exception:  # an answer in hand is never thrown away because it could not be judged
+            return None
+        return Verdict(RETRYABLE) if again else None
 
     def deposit(self, now: float, *, succeeded: bool) -> None:
         """Note in the budget, if there is one, a call that begins or that succeeded."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from finresilience.context import current
+from finresilience.context import current, leave
 from finresilience.outcome import Outcome, Unknown
 from finresilience.policies.call import Call
-from finresilience.policies.limits import AsyncLimit
+from finresilience.policies.limits import AsyncLimit, after_expiry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,28 +78,28 @@ def _attempt(plan: Plan, call: Call) -> None:
     else:
         call.returned(value, late=call.limit <= plan.owner._now())
     finally:
-        current.reset(token)
+        leave(token)
 
 
 async def _aattempt(plan: Plan, call: Call) -> None:
     token = current.set(call.enter())
     exact = plan.timeout is not None and plan.timeout.exact
     value: Any = None
-    limit = AsyncLimit(plan.owner.name, limit=call.limit, now=call.attempt_started, exact=exact, cut=call.cut)
+    limit = AsyncLimit(plan.owner.name, clock=plan.owner._clock, limit=call.limit, now=call.attempt_started, exact=exact, cut=call.cut)
     try:
         with limit:
             answer = call.fn(*call.args, **call.kwargs)
             # A plain function's value is in hand, and is never thrown away.
             value = await answer if hasattr(answer, "__await__") else answer
     except Exception as error:
-        call.failed(error)
+        call.failed(after_expiry(plan, error, limit.expired()) if limit.late else error)
     except BaseException:
         call.abandoned()
         raise
     else:
         call.returned(value, late=limit.late)
     finally:
-        current.reset(token)
+        leave(token)
 
 
 def settled(outcome: Outcome[Any]) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, final
 
 from finresilience._checks import positive_count, refuse, seconds_of
-from finresilience.context import CallContext, current
+from finresilience.context import CallContext, current, leave
 from finresilience.errors import ConfigurationError, DeadlineExceededError
 from finresilience.events import log_event
 from finresilience.outcome import Effect
@@ -115,13 +115,13 @@ class TimeoutGuard:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /) -> None:
         if self._token is not None:
-            current.reset(self._token)
+            leave(self._token)
             self._token = None
 
     async def __aenter__(self) -> TimeoutGuard:
         limit, now = self._begin()
         cut = limit < now + self._timeout.seconds
-        self._limit = AsyncLimit(self._timeout.name, limit=limit, now=now, exact=self._timeout.exact, cut=cut)
+        self._limit = AsyncLimit(self._timeout.name, clock=self._timeout._clock, limit=limit, now=now, exact=self._timeout.exact, cut=cut)
         self._limit.__enter__()
         return self
 

@@ -10,6 +10,7 @@ and an alarm further out in the same task rings only after the inner one was hea
 from __future__ import annotations
 
 from asyncio import AbstractEventLoop, CancelledError, Task, TimerHandle
+from contextlib import suppress
 from heapq import heappop, heappush
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, final
@@ -17,6 +18,9 @@ from weakref import ref
 
 from finresilience.context import CallContext
 from finresilience.policies.limits import LEAST, MOST, RATE
+
+if TYPE_CHECKING:
+    from finresilience.clock import Clock
 
 TICK: Final = 1 / RATE
 MARGIN: Final = 1e-6  # a loop may call a timer one clock resolution early; an alarm never rings early
@@ -50,14 +54,27 @@ class Alarm(CallContext):
 class Wheel:
     """All deadlines of one loop, on the monotonic time of one clock. Used in the loop's own thread only, so it needs no lock."""
 
-    __slots__ = ("_armed", "_loop", "_offset", "_ringing", "_slots", "_ticks", "_timer", "near", "near_from", "near_to")
+    __slots__ = (
+        "_armed",
+        "_loop",
+        "_offset",
+        "_ringing",
+        "_slots",
+        "_ticks",
+        "_timer",
+        "clock",
+        "near",
+        "near_from",
+        "near_to",
+    )
 
     near: dict[Alarm, None]
     near_from: float
     near_to: float
 
-    def __init__(self, loop: AbstractEventLoop) -> None:
+    def __init__(self, loop: AbstractEventLoop, clock: Clock) -> None:
         self._loop = ref(loop)
+        self.clock: Clock = clock
         self._slots: dict[int, dict[Alarm, None]] = {}
         # The slot opened or found last, and the instants that belong to it: calls that follow each other share one.
         self.near = {}
@@ -163,12 +180,13 @@ class Wheel:
             task.cancel()
 
 
-_WHEEL: Final = "_finresilience_wheel"
-
-
-def wheel_of(loop: Any) -> Wheel:
-    """Return the wheel of a loop, made at first use. It lives on the loop itself: it dies with it, and is found at once."""
-    wheel: Wheel | None = getattr(loop, _WHEEL, None)
+def wheel_of(loop: Any, clock: Clock) -> Wheel:
+    """Return the wheel of a loop and a clock, made at first use. It lives on the loop itself: it dies with it, and is found at once."""
+    kept: list[Wheel] = getattr(loop, "_finresilience_wheels", [])
+    wheel = next((known for known in kept if known.clock is clock), None)
     if wheel is None:
-        wheel = loop._finresilience_wheel = Wheel(loop)
+        wheel = Wheel(loop, clock)
+        kept = [*(known for known in kept if not known.idle), wheel]  # a clock that nobody waits by is forgotten
+    with suppress(AttributeError):  # a loop that takes no attributes gets a wheel for each call
+        loop._finresilience_wheels, loop._finresilience_wheel = kept, wheel
     return wheel

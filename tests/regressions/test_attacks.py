@@ -1,0 +1,301 @@
+"""Ways that once led to a second charge, or to a wrong word about one."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import wraps
+from threading import Event
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+
+from finresilience import (
+    AttemptOverError,
+    CircuitBreaker,
+    Constant,
+    Declined,
+    Effect,
+    Failed,
+    MissingKeyError,
+    NotFound,
+    Pipeline,
+    Retry,
+    Timeout,
+    Unknown,
+    UnknownOutcomeError,
+    deadline,
+    idempotency_key,
+    mark_sent,
+)
+from finresilience.context import current
+from finresilience.testing import ManualClock, run_virtual
+from tests.laws.worlds import both_loops, on
+
+
+def retrying(name: str = "acme", *more: Any, **settings: Any) -> Pipeline:
+    return Pipeline(name, Retry(attempts=3, backoff=Constant(0)), *more, listeners=[], **settings)
+
+
+def test_a_wrapper_round_a_guarded_function_is_not_left_out() -> None:
+    """`functools.wraps` copies our mark, and `call` took the wrapper for the function inside: its check for repeats was skipped."""
+    pipeline, charged = retrying(), list[str]()
+
+    def once(fn: Any) -> Any:
+        @wraps(fn)
+        def checked(payment: str) -> str:
+            return "duplicate" if payment in charged else fn(payment)
+
+        return checked
+
+    def charge(payment: str) -> str:
+        charged.append(payment)
+        return "paid"
+
+    guarded = once(pipeline(charge))
+    assert [guarded("p1"), pipeline.call(guarded, "p1"), pipeline.outcome(guarded, "p1").unwrap()] == ["paid", "duplicate", "duplicate"]
+    assert charged == ["p1"]
+
+
+def test_a_refusal_further_in_says_nothing_of_what_was_sent_before_it() -> None:
+    """The charge had left when the ledger's circuit refused, and the whole call was told as "nothing was sent"."""
+    ledger = CircuitBreaker("ledger", listeners=[])
+    ledger.trip()
+
+    def charge() -> None:
+        mark_sent()
+        ledger.call(lambda: None)
+
+    assert isinstance(retrying(marks_sent=True).outcome(charge), Unknown)
+
+
+@pytest.mark.parametrize("wrapped", ["as cause", "in a group"])
+def test_what_a_guarded_call_inside_may_have_sent_is_not_sent_again_for_want_of_a_mark(wrapped: str) -> None:
+    """Wrapped into an error of the caller's own, an unknown outcome further in was judged as never sent, and charged again."""
+    charged: list[int] = []
+
+    def charge() -> None:
+        charged.append(1)
+        raise TimeoutError("read timed out")
+
+    def pay() -> None:
+        try:
+            Pipeline("acme.charge", Timeout(2), listeners=[]).call(charge)
+        except UnknownOutcomeError as error:
+            if wrapped == "as cause":
+                raise ValueError from error
+            raise ExceptionGroup("", [error]) from None
+
+    assert isinstance(retrying("flow", marks_sent=True).outcome(pay), Unknown)
+    assert charged == [1]
+
+
+def test_a_read_inside_sends_nothing_that_matters() -> None:
+    tries: list[int] = []
+
+    def look_up() -> None:
+        tries.append(1)
+        Pipeline("look", Retry(attempts=1), effect=Effect.READ, listeners=[]).call(lambda: "ok")
+        raise ValueError
+
+    assert isinstance(retrying("flow", marks_sent=True).outcome(look_up), Failed)
+    assert len(tries) == 3
+
+
+def test_an_error_beside_a_charge_does_not_repeat_the_charge() -> None:
+    """A task group cancels the charge on its way when its neighbour fails; the neighbour's harmless error had it sent again."""
+    charged: list[int] = []
+
+    async def post() -> None:
+        charged.append(1)
+        await anyio.sleep(10)
+
+    async def risk() -> None:
+        await anyio.sleep(1)
+        raise ConnectionRefusedError
+
+    async def charge() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(post())
+            group.create_task(risk())
+
+    outcome = run_virtual(retrying().aoutcome, charge, backend="asyncio")
+    assert isinstance(outcome, Unknown)
+    assert charged == [1]
+
+
+@both_loops
+@pytest.mark.parametrize("form", ["decorated", "called"])
+def test_what_the_clean_up_raises_after_an_expiry_does_not_repeat_the_call(form: str, backend: str) -> None:
+    """The attempt had expired; that its lock could not be released was then taken for why it failed."""
+    charged: list[int] = []
+
+    async def charge() -> None:
+        charged.append(1)
+        try:
+            await anyio.sleep(60)
+        finally:
+            raise ConnectionRefusedError("the lock service is gone")
+
+    pipeline = retrying("acme", Timeout(0.5))
+    guarded = pipeline(charge) if form == "decorated" else charge
+    assert isinstance(on(backend, lambda: pipeline.aoutcome(guarded)), Unknown)
+    assert charged == [1]
+
+
+@both_loops
+@pytest.mark.parametrize("form", ["decorated", "called"])
+def test_a_cancelled_call_is_not_repeated_because_its_clean_up_failed(form: str, backend: str) -> None:
+    """An error raised in place of a cancellation from outside made the cancelled call go on with its next attempt."""
+    charged: list[int] = []
+
+    async def charge() -> None:
+        charged.append(1)
+        try:
+            await anyio.sleep(60)
+        finally:
+            raise ConnectionRefusedError("the lock service is gone")
+
+    pipeline = retrying()
+    call = pipeline(charge) if form == "decorated" else lambda: pipeline.acall(charge)
+
+    async def world() -> None:
+        with anyio.move_on_after(1):
+            try:
+                await call()
+            except UnknownOutcomeError:
+                pass
+
+    on(backend, world)
+    assert charged == [1]
+
+
+def test_that_nobody_has_seen_it_proves_nothing_while_a_thread_may_still_send_it() -> None:
+    clock, gate = ManualClock(), Event()
+    pipeline = Pipeline("acme", Timeout(1.0, thread_limit=1), clock=clock, listeners=[])
+    pipeline.inquiry(schedule=(0,))(lambda: NotFound())  # noqa: PLW0108 - a class is no function that asks
+
+    def charge() -> None:
+        clock.advance(2.0)
+        gate.wait()
+
+    outcome = pipeline.outcome(charge)
+    gate.set()
+    assert isinstance(outcome, Unknown)
+
+
+class Answered(Exception):
+    def __init__(self, status: int) -> None:
+        self.status_code = status
+
+
+@pytest.mark.parametrize(
+    ("second", "end"),
+    [
+        (httpx.InvalidURL("x"), Unknown),
+        (httpx.UnsupportedProtocol("x"), Unknown),
+        (MissingKeyError("x"), Unknown),
+        *[(Answered(status), Unknown) for status in (401, 403, 404, 413)],
+        (Answered(402), Declined),
+        (Answered(422), Declined),
+    ],
+    ids=repr,
+)
+def test_only_the_providers_word_on_the_payment_settles_a_doubt(second: Exception, end: type[object]) -> None:
+    """After an answer was lost, "who are you?" from the gate was believed to mean that the first attempt had not been taken."""
+    script = [httpx.ReadTimeout("lost"), second]
+
+    def charge() -> None:
+        raise script.pop(0)
+
+    pipeline = retrying(effect=Effect.IDEMPOTENT, key=lambda: "pay_1")
+    assert isinstance(pipeline.outcome(charge), end)
+
+
+def test_a_gates_no_to_the_only_attempt_is_a_no() -> None:
+    def charge() -> None:
+        raise Answered(401)
+
+    assert isinstance(retrying().outcome(charge), Declined)
+
+
+@pytest.mark.parametrize("error", [ConnectionRefusedError("metrics"), httpx.ConnectError("metrics")])
+def test_a_hook_that_fails_after_the_answer_does_not_repeat_the_charge(error: Exception) -> None:
+    taken: list[int] = []
+
+    def answer(_: httpx.Request) -> httpx.Response:
+        taken.append(1)
+        return httpx.Response(201)
+
+    def hook(_: httpx.Response) -> None:
+        raise error
+
+    with httpx.Client(transport=httpx.MockTransport(answer), event_hooks={"response": [hook]}) as client:
+        outcome = retrying().outcome(lambda: client.post("https://acme.test/charges"))
+    assert isinstance(outcome, Unknown)
+    assert taken == [1]
+
+
+def test_two_clocks_on_one_loop_each_keep_their_deadlines() -> None:
+    """The timers of one clock were set by the zero of the other, so that a timeout was never enforced."""
+
+    class Shifted(ManualClock):
+        def monotonic(self) -> float:
+            return anyio.current_time() + 1e6
+
+    slow: list[float] = []
+
+    async def hangs(policy: Timeout) -> None:
+        started = anyio.current_time()
+        with pytest.raises(UnknownOutcomeError):
+            await policy.acall(anyio.sleep, 600)
+        slow.append(anyio.current_time() - started)
+
+    async def world() -> None:
+        async with anyio.create_task_group() as group:
+            for policy in (Timeout(2.0, listeners=[]), Timeout(3.0, clock=Shifted(), listeners=[]), Timeout(2.5, listeners=[])):
+                group.start_soon(hangs, policy)
+
+    run_virtual(world, backend="asyncio")
+    assert slow == pytest.approx([2.0, 2.5, 3.0], abs=0.02)
+
+
+def test_a_block_left_from_another_context_neither_raises_nor_rings_later() -> None:
+    async def world() -> str:
+        timeout = Timeout(1.0, listeners=[])
+
+        async def steps() -> Any:
+            with idempotency_key("pay_1"), deadline(5.0):
+                async with timeout.guard():
+                    yield 1
+
+        held = steps()
+        await asyncio.create_task(anext(held))
+        await asyncio.create_task(held.aclose())  # as the loop does with generators that nobody finishes
+        await anyio.sleep(5)
+        assert current.get() is None
+        return "not cancelled"
+
+    assert run_virtual(world, backend="asyncio") == "not cancelled"
+
+
+def test_what_an_attempt_left_behind_cannot_send_any_more() -> None:
+    """Judged as not sent and tried again, the first attempt's thread woke up and sent as well."""
+    sent: list[str] = []
+    left: list[Any] = []
+
+    def charge() -> str:
+        left.append(current.get())
+        if len(left) == 1:
+            raise TimeoutError
+        token = current.set(left[0])
+        with pytest.raises(AttemptOverError):
+            mark_sent()
+        current.reset(token)
+        mark_sent()
+        sent.append("second")
+        return "paid"
+
+    assert retrying(marks_sent=True).call(charge) == "paid"
+    assert sent == ["second"]
