@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
 from functools import wraps
 from threading import Event
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import httpx
 import pytest
 
 from finresilience import (
+    UNKNOWN,
     AttemptOverError,
     CircuitBreaker,
     Constant,
     Declined,
     Effect,
+    ErrorClassifier,
     Failed,
     MissingKeyError,
     NotFound,
+    Ok,
     Pipeline,
     Retry,
     Timeout,
@@ -32,6 +36,9 @@ from finresilience import (
 from finresilience.context import current
 from finresilience.testing import ManualClock, run_virtual
 from tests.laws.worlds import both_loops, on
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 
 def retrying(name: str = "acme", *more: Any, **settings: Any) -> Pipeline:
@@ -299,3 +306,158 @@ def test_what_an_attempt_left_behind_cannot_send_any_more() -> None:
 
     assert retrying(marks_sent=True).call(charge) == "paid"
     assert sent == ["second"]
+
+
+def test_the_retry_of_a_call_that_marks_may_send() -> None:
+    tries: list[int] = []
+
+    def charge() -> str:
+        tries.append(1)
+        if len(tries) < 3:
+            raise OSError("no connection of the pool was free")
+        mark_sent()
+        return "paid"
+
+    assert retrying(marks_sent=True).call(charge) == "paid"
+
+
+@both_loops
+def test_a_no_to_the_clean_up_is_no_answer_to_the_expired_call(backend: str) -> None:
+    async def charge() -> None:
+        try:
+            await anyio.sleep(60)
+        finally:
+            raise Answered(404)  # the lock that was to be deleted is gone
+
+    assert isinstance(on(backend, lambda: retrying("acme", Timeout(0.5)).aoutcome(charge)), Unknown)
+
+
+def test_a_task_that_once_was_cancelled_still_retries() -> None:
+    """Before Python 3.13 a task group leaves its count on the task; and a reversal may be made in the `finally` of a cancelled one."""
+    tries: list[int] = []
+
+    async def refund() -> str:
+        tries.append(1)
+        if len(tries) == 1:
+            raise ConnectionRefusedError
+        return "refunded"
+
+    async def charge() -> None:
+        try:
+            await anyio.sleep(60)
+        finally:
+            await retrying().acall(refund)
+
+    async def world() -> None:
+        task = asyncio.create_task(charge())
+        await anyio.sleep(1)
+        task.cancel()
+        await asyncio.wait([task])
+
+    run_virtual(world, backend="asyncio")
+    assert len(tries) == 2
+
+
+@both_loops
+def test_a_timeout_of_the_client_inside_is_no_clean_up(backend: str) -> None:
+    breaker = CircuitBreaker("acme", consecutive_failures=1, listeners=[])
+
+    async def charge() -> None:
+        async with asyncio.timeout(1) if backend == "asyncio" else _trio_timeout():
+            await anyio.sleep(60)
+
+    assert isinstance(on(backend, lambda: Pipeline("acme", breaker, listeners=[]).aoutcome(charge)), Unknown)
+    assert breaker.state == "open"
+
+
+@asynccontextmanager
+async def _trio_timeout() -> AsyncIterator[None]:
+    with anyio.fail_after(1):
+        yield
+
+
+def test_a_missing_key_further_in_is_no_providers_no() -> None:
+    def charge() -> None:
+        mark_sent()
+        Pipeline("acme.notify", effect=Effect.IDEMPOTENT, listeners=[]).call(lambda: None)
+
+    assert isinstance(retrying(marks_sent=True).outcome(charge), Unknown)
+
+
+def test_a_key_that_nobody_hands_on_joins_nothing() -> None:
+    script = [httpx.ReadTimeout("lost"), Answered(402)]
+
+    def charge() -> None:
+        raise script.pop(0)
+
+    with idempotency_key("pay_1"):
+        assert isinstance(retrying(effect=Effect.IDEMPOTENT_BY_NATURE).outcome(charge), Unknown)
+
+
+class Lenient(Exception):
+    """Whatever it is asked for, it has: nothing."""
+
+    def __getattr__(self, name: str) -> None:
+        if not name.startswith("__cause"):
+            return
+
+
+class Hostile(Exception):
+    def __getattr__(self, name: str) -> None:
+        raise KeyError(name)
+
+
+class Frozen(Exception):
+    def __setattr__(self, name: str, value: object) -> None:
+        raise TypeError("frozen")
+
+    @property
+    def __notes__(self) -> tuple[str, ...]:
+        return ("mine",)
+
+
+@pytest.mark.parametrize("kind", [Lenient, Hostile, Frozen])
+def test_an_error_that_cannot_be_touched_is_still_unknown(kind: type[Exception]) -> None:
+    def charge() -> None:
+        raise kind
+
+    assert isinstance(retrying().outcome(charge), Unknown)
+
+
+class HostileAnswer:
+    def __getattr__(self, name: str) -> None:
+        raise KeyError(name)
+
+
+def test_an_answer_that_cannot_be_asked_is_still_the_answer() -> None:
+    answer = HostileAnswer()
+    assert retrying().call(lambda: answer) is answer
+
+
+def test_a_rule_of_the_callers_own_that_raises_costs_nobody_a_result() -> None:
+    class Broken:
+        minimum_calls = 1
+
+        def trips(self, _: object) -> str | None:
+            raise ZeroDivisionError
+
+    breaker = CircuitBreaker("acme", rules=[Broken()], listeners=[])
+    assert breaker.call(lambda: {"paid": True}) == {"paid": True}
+
+
+def test_an_outcome_as_a_value_is_judged_like_any_other() -> None:
+    inner = Ok("receipt")
+    assert retrying(classify=ErrorClassifier({Ok: UNKNOWN})).outcome(lambda: inner).__class__ is Unknown
+
+
+def test_a_probe_that_never_left_does_not_close_the_circuit() -> None:
+    clock = ManualClock()
+    breaker = CircuitBreaker("acme", consecutive_failures=1, half_open_calls=1, open_for=1.0, clock=clock, listeners=[])
+    breaker.trip()
+    clock.advance(5.0)
+
+    def mistyped() -> None:
+        raise httpx.UnsupportedProtocol("htp://acme.test")
+
+    Pipeline("acme", breaker, listeners=[]).outcome(mistyped)
+    assert breaker.state == "half_open"

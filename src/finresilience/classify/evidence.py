@@ -18,7 +18,7 @@ from errno import EADDRINUSE, EADDRNOTAVAIL, EMFILE, ENFILE
 from typing import TYPE_CHECKING, Final, cast
 
 from finresilience.classify.clients import UNSENT, Phase, phase_of
-from finresilience.classify.extract import attribute, links, status_of
+from finresilience.classify.extract import MAX_LINKS, attribute, class_names, links, status_of
 from finresilience.classify.statuses import MOVED_NOTHING
 from finresilience.errors import FinresilienceError
 
@@ -158,6 +158,29 @@ _GATES: Final = frozenset({401, 403, 404, 405, 406, 407, 411, 413, 414, 415, 421
 
 def speaks_of_the_call(subject: object) -> bool:
     """True where a no is the provider's word on the call itself: not our own, and not a gate's."""
-    if isinstance(subject, FinresilienceError) or (isinstance(subject, BaseException) and settled_phase(subject) in UNSENT):
-        return False
-    return status_of(subject) not in _GATES
+    return not reached_nobody(subject) and status_of(subject) not in _GATES
+
+
+def reached_nobody(subject: object) -> bool:
+    """True where an error is our own, or from before anything could be sent: the provider knows nothing of it."""
+    return isinstance(subject, FinresilienceError) or (isinstance(subject, BaseException) and settled_phase(subject) in UNSENT)
+
+
+def instead_of_cancellation(error: BaseException) -> bool:
+    """True where the error was raised while a cancellation was on its way out of the same attempt: by what cleaned up.
+
+    One that was under way before the attempt began is in the chain too; it was caught in no frame of this error's own. And a timeout
+    further in turns its own cancellation into a `TimeoutError`: that one says what happened.
+    """
+    frames = {id(frame) for _, frame in _frames(error)}
+    link, cause = error, error.__context__
+    for _ in range(MAX_LINKS):
+        if cause is None:
+            return False
+        if not _CANCELLATIONS.isdisjoint(class_names(cause)) and cause.__traceback__ is not None:
+            return not isinstance(link, TimeoutError) and id(cause.__traceback__.tb_frame) in frames
+        link, cause = cause, cause.__context__
+    return False
+
+
+_CANCELLATIONS: Final = frozenset({"asyncio.exceptions.CancelledError", "trio.Cancelled"})

@@ -115,6 +115,14 @@ def _bound(rate: float, size: int) -> int:
     return next((bad for bad in range(1, size) if bad / size >= rate), size)  # 0.07 * 100 is a little more than 7
 
 
+def _asked(rule: TripRule, tally: Tally) -> str | None:
+    """Ask a rule, which may be the caller's own: where it raises, it has not tripped, and costs nobody a result."""
+    try:
+        return rule.trips(tally)
+    except Exception:
+        return None
+
+
 @final
 class BreakerCore:
     """Decide for each call whether it may pass, from what became of those before.
@@ -223,7 +231,7 @@ class BreakerCore:
         settings = self.settings
         if self.state is not CircuitState.DISABLED:
             for rule in settings.rules:
-                reason = rule.trips(tally)
+                reason = _asked(rule, tally)
                 if reason is not None:
                     self._threshold(reason, now, hint)
                     break

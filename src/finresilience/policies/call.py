@@ -17,6 +17,7 @@ from finresilience.errors import (
     CircuitOpenError,
     DeadlineExceededError,
     ExpiredError,
+    MissingKeyError,
     RefusedError,
 )
 from finresilience.events import CallAbandoned, RetryScheduled
@@ -30,7 +31,6 @@ from finresilience.outcome import (
     Verdict,
 )
 from finresilience.policies.decorate import not_a_value
-from finresilience.policies.limits import asked_to_stop
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,6 +74,7 @@ class Call:
         "_answer",
         "_carry",
         "_error",
+        "_ok",
         "_probing",
         "_timed",
         "_tried",
@@ -122,7 +123,9 @@ class Call:
         self.permit: Permit | None = None
         self.running: bool = False  # whether an attempt is under way
         self.wait: float | None = 0.0  # seconds before the next attempt; None once the call has ended
-        self.join: Join = Join(plan.effect, keyed=self.context.key is not None)
+        self.join: Join = Join(
+            plan.effect, keyed=self.context.key is not None and (plan.key_of is not None or plan.effect is Effect.IDEMPOTENT)
+        )
         self.tries: int = 0
         self._tried = exhaustions.number
         self._carry = 0.0
@@ -132,6 +135,7 @@ class Call:
         self._timed = True
         self._error: Exception | None = None
         self._answer: Any = None
+        self._ok = False
         self.refusal: Refused | None = None
         if plan.retry is not None:
             plan.retry.deposit(started, succeeded=False)
@@ -193,7 +197,7 @@ class Call:
         self.running = False
         verdict = None
         if value.__class__ not in plan.plain:
-            if hasattr(value, "__await__"):
+            if hasattr(type(value), "__await__"):
                 self.failed(not_a_value(plan.owner.name, value))
                 return
             verdict = plan.retry.verdict_on(value) if plan.retry is not None else None
@@ -205,7 +209,7 @@ class Call:
             slow = late or now - self.attempt_started > plan.slow_after
             self.breaker.settle(self.permit, now, failed=False, slow=slow)
         self.join.sent += 1
-        self._answer = Ok(value)
+        self._answer, self._ok = value, True
         self.wait = None
 
     def failed(self, error: Exception) -> None:
@@ -219,12 +223,11 @@ class Call:
             self._refuse(Refused(error), Stop.REFUSED)
             return
         verdict = plan.judge(error, sent=sent or not plan.marks_sent)
-        if verdict.classification is not NON_RETRYABLE and (isinstance(error, RefusedError) or asked_to_stop()):
-            # A refusal after something was sent, or an error in place of a cancellation: it tells nothing of what was sent.
-            verdict = Verdict(UNKNOWN, counts_against_provider=False)
+        if (sent and isinstance(error, RefusedError | MissingKeyError)) or _instead_of_cancellation(error):
+            verdict = Verdict(UNKNOWN, counts_against_provider=False)  # it tells nothing of what was sent before
         if isinstance(error, ExpiredError) and error.cut and not self._fair(now):
             verdict = Verdict(verdict.classification, counts_against_provider=False)  # it had no fair chance to answer (law 4)
-        tries, number = getattr(error, TRIES, (1, 0))
+        tries, number = _tries_of(error)
         self.tries += (tries if number > self._tried else 1) - 1
         self._ended(verdict, now, error, None, type(error).__name__)
 
@@ -258,7 +261,7 @@ class Call:
 
     def _ended(self, verdict: Verdict, now: float, error: Exception | None, value: object, name: str) -> None:
         """Settle the permit, note the attempt, and decide what next. The permit is settled before any wait (law 6)."""
-        self._settle(verdict, now, name)
+        self._settle(verdict, now, name, value if error is None else error)
         self.join.attempt(verdict, final=verdict.classification is not NON_RETRYABLE or _final(value if error is None else error))
         self.tries += 1
         self._error = error
@@ -282,13 +285,13 @@ class Call:
             )
         )
 
-    def _settle(self, verdict: Verdict, now: float, name: str) -> None:
+    def _settle(self, verdict: Verdict, now: float, name: str, subject: object) -> None:
         permit, breaker = self.permit, self.breaker
         self.permit = None
         if permit is None or breaker is None:
             return
         failed = verdict.counts_against_provider
-        if not failed and verdict.classification is not NON_RETRYABLE:
+        if not failed and (verdict.classification is not NON_RETRYABLE or (isinstance(permit, Probe) and _reached_nobody(subject))):
             breaker.release(permit)  # not the provider's doing: it says nothing about it
             return
         slow = now - self.attempt_started > self.plan.slow_after
@@ -325,12 +328,11 @@ class Call:
         error, answer = self._error, self._answer
         self._error = self._answer = None
         try:
-            if isinstance(answer, Ok):
+            if self._ok:
                 self.plan.ends.ok += 1
                 if self.plan.retry is not None:
                     self.plan.retry.deposit(self.attempt_started, succeeded=True)
-                done: Ok[Any] = answer
-                return done
+                return Ok(answer)
             from finresilience.policies.ending import unfortunate
 
             return unfortunate(self, error, answer)
@@ -342,3 +344,24 @@ def _final(subject: object) -> bool:
     from finresilience.classify.evidence import speaks_of_the_call
 
     return speaks_of_the_call(subject)
+
+
+def _instead_of_cancellation(error: Exception) -> bool:
+    from finresilience.classify.evidence import instead_of_cancellation
+
+    return instead_of_cancellation(error)
+
+
+def _tries_of(error: Exception) -> tuple[int, int]:
+    """Read our mark past whatever the error's class does when it is asked for attributes."""
+    try:
+        tried: tuple[int, int] = object.__getattribute__(error, "__dict__").get(TRIES, (1, 0))
+    except Exception:
+        return (1, 0)
+    return tried
+
+
+def _reached_nobody(subject: object) -> bool:
+    from finresilience.classify.evidence import reached_nobody
+
+    return reached_nobody(subject)

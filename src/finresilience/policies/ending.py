@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from finresilience.cores.join import End
@@ -29,7 +30,8 @@ def unfortunate(call: Call, error: Exception | None, value: object) -> Outcome[A
             _tell_refusal(call, call.refusal)
             return call.refusal
         if error is not None and not isinstance(error, FinresilienceError):
-            _annotate(call, error)
+            with suppress(Exception):  # an error that takes no note is raised without one
+                _annotate(call, error)
         if plan.retry is not None and call.stop in _EXHAUSTED and call.join.sent:
             _tell_exhausted(call, error, value)
         if end is End.UNKNOWN:

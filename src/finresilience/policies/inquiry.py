@@ -77,7 +77,7 @@ class Inquiry:
             return None
         finally:
             leave(token)
-        if hasattr(answer, "__await__"):  # nobody here can await it
+        if hasattr(type(answer), "__await__"):  # nobody here can await it
             not_a_value(plan.owner.name, answer)
             return None
         return answer
@@ -89,7 +89,7 @@ class Inquiry:
         try:
             with AsyncLimit(plan.owner.name, clock=plan.owner._clock, limit=limit, now=plan.owner._now(), exact=False):
                 answer = self.fn(*call.args, **call.kwargs)
-                if hasattr(answer, "__await__"):
+                if hasattr(type(answer), "__await__"):
                     answer = await answer
         except Exception:
             return None

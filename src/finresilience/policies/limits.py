@@ -55,24 +55,15 @@ def asyncio_task() -> Task[Any] | None:
     return task
 
 
-def asked_to_stop() -> bool:
-    """Return whether somebody outside wants the running task to end: whatever it raises then stands for a cancellation."""
-    task = asyncio_task()
-    if task is not None:
-        return task.cancelling() > 0
-    trio = sys.modules.get("trio")
-    try:
-        return trio is not None and trio.current_effective_deadline() == -inf
-    except RuntimeError:  # no trio here
-        return False
-
-
 def after_expiry(plan: Plan, error: Exception, expiry: ExpiredError) -> Exception:
     """Return what an attempt ended in that raised something else once it was cancelled by its limit.
 
-    A provider's no is in hand and stays. Anything else may come from the code that cleaned up, and tells nothing of what was sent.
+    A provider's no that was in hand stays. Anything else may come from the code that cleaned up, and tells nothing of what was sent.
     """
-    if isinstance(error, ExpiredError) or plan.classifier.error(error).classification is NON_RETRYABLE:
+    from finresilience.classify.evidence import instead_of_cancellation
+
+    in_hand = plan.classifier.error(error).classification is NON_RETRYABLE and not instead_of_cancellation(error)
+    if isinstance(error, ExpiredError) or in_hand:
         return error
     expiry.__cause__ = error
     return expiry

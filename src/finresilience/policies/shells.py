@@ -90,7 +90,7 @@ async def _aattempt(plan: Plan, call: Call) -> None:
         with limit:
             answer = call.fn(*call.args, **call.kwargs)
             # A plain function's value is in hand, and is never thrown away.
-            value = await answer if hasattr(answer, "__await__") else answer
+            value = await answer if hasattr(type(answer), "__await__") else answer
     except Exception as error:
         call.failed(after_expiry(plan, error, limit.expired()) if limit.late else error)
     except BaseException:
