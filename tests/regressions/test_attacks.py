@@ -38,7 +38,7 @@ from finresilience.testing import ManualClock, run_virtual
 from tests.laws.worlds import both_loops, on
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
 
 
 def retrying(name: str = "acme", *more: Any, **settings: Any) -> Pipeline:
@@ -247,7 +247,7 @@ def test_a_hook_that_fails_after_the_answer_does_not_repeat_the_charge(error: Ex
 def test_two_clocks_on_one_loop_each_keep_their_deadlines() -> None:
     """The timers of one clock were set by the zero of the other, so that a timeout was never enforced."""
 
-    class Shifted(ManualClock):
+    class Shifted(ManualClock):  # type: ignore[misc]  # pyright: ignore[reportGeneralTypeIssues] - a clock with another zero
         def monotonic(self) -> float:
             return anyio.current_time() + 1e6
 
@@ -272,7 +272,7 @@ def test_a_block_left_from_another_context_neither_raises_nor_rings_later() -> N
     async def world() -> str:
         timeout = Timeout(1.0, listeners=[])
 
-        async def steps() -> Any:
+        async def steps() -> AsyncGenerator[int]:
             with idempotency_key("pay_1"), deadline(5.0):
                 async with timeout.guard():
                     yield 1
@@ -371,7 +371,7 @@ def test_a_timeout_of_the_client_inside_is_no_clean_up(backend: str) -> None:
 
 
 @asynccontextmanager
-async def _trio_timeout() -> AsyncIterator[None]:
+async def _trio_timeout() -> AsyncGenerator[None]:
     with anyio.fail_after(1):
         yield
 
@@ -411,9 +411,7 @@ class Frozen(Exception):
     def __setattr__(self, name: str, value: object) -> None:
         raise TypeError("frozen")
 
-    @property
-    def __notes__(self) -> tuple[str, ...]:
-        return ("mine",)
+    __notes__ = ("mine",)  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType, reportIncompatibleVariableOverride] - as somebody may
 
 
 @pytest.mark.parametrize("kind", [Lenient, Hostile, Frozen])
