@@ -176,7 +176,8 @@ def _full(plan: Plan, fn: Fn, core: Any) -> Fn:
 
     def guarded(*args: Any, **kwargs: Any) -> Any:
         window, started = core.window, owner._now()
-        if simple and current.get() is None:
+        alone = simple and current.get() is None
+        if alone:
             limit = started + span
             context = CallContext(limit, owner._clock)
         else:
@@ -184,7 +185,7 @@ def _full(plan: Plan, fn: Fn, core: Any) -> Fn:
             limit = narrowed(context, started + seconds)
         if window is None or limit <= started:
             return settled(go_on(plan, Call(plan, fn, args, kwargs, started, context=context)))
-        if not simple or context.outer is not None:
+        if not alone:
             plan.begins(context)
         tried, token = given_up.number, current.set(context)
         try:
