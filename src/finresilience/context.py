@@ -41,7 +41,7 @@ class CallContext:
     """What is true of the call that is running now. Internal: read it through the functions of this module."""
 
     # Every call makes one and few look into it: so what nobody set is not there, and reading it gives the default.
-    __slots__ = ("attempt", "base_key", "budget", "clock", "deadline", "key", "outer", "over", "reference", "sent")
+    __slots__ = ("attempt", "base_key", "budget", "clock", "deadline", "key", "outer", "over", "probing", "reference", "sent")
 
     attempt: int
     base_key: str | None
@@ -49,6 +49,7 @@ class CallContext:
     key: str | None
     outer: CallContext | None
     over: bool  # the attempt was given up before it was sent: whoever still works on it must not send
+    probing: object  # the breaker whose half-open probe this attempt is: what it calls inside is part of the probe
     reference: str | None
     sent: bool
 
@@ -73,7 +74,7 @@ class CallContext:
 
 
 _UNSET: Final[dict[str, Any]] = {
-    **dict.fromkeys(("base_key", "budget", "key", "outer", "reference")),
+    **dict.fromkeys(("base_key", "budget", "key", "outer", "probing", "reference")),
     "attempt": 1,
     "over": False,
     "sent": False,

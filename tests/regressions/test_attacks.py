@@ -18,6 +18,7 @@ from finresilience import (
     CircuitBreaker,
     Constant,
     Declined,
+    DecorationError,
     Effect,
     ErrorClassifier,
     Failed,
@@ -459,3 +460,98 @@ def test_a_probe_that_never_left_does_not_close_the_circuit() -> None:
 
     Pipeline("acme", breaker, listeners=[]).outcome(mistyped)
     assert breaker.state == "half_open"
+
+
+def test_a_circuit_used_inside_itself_can_close_again() -> None:
+    """A guarded method that calls its parent's, guarded by the same breaker, was refused by its own probe, round after round."""
+    clock = ManualClock()
+    breaker = CircuitBreaker("acme", consecutive_failures=1, half_open_calls=1, open_for=1.0, clock=clock, listeners=[])
+    inner = breaker(lambda: "paid")
+    outer = breaker(lambda: inner())  # noqa: PLW0108 - one guarded function inside another is the point
+    breaker.trip()
+    clock.advance(5.0)
+    assert outer() == "paid"
+    assert breaker.state == "closed"
+
+
+@both_loops
+def test_an_inquiry_guarded_by_its_own_pipeline_does_not_ask_about_itself(backend: str) -> None:
+    asked: list[int] = []
+    acme = Pipeline("acme", Retry(attempts=1), listeners=[])
+
+    @acme.inquiry(schedule=(1, 1))
+    @acme
+    async def find() -> NotFound:
+        asked.append(1)
+        raise TimeoutError
+
+    async def charge() -> None:
+        raise TimeoutError
+
+    assert isinstance(on(backend, lambda: acme.aoutcome(charge)), Unknown)
+    assert asked == [1, 1]
+
+
+def test_a_plain_inquiry_does_not_ask_about_itself_either() -> None:
+    asked: list[int] = []
+    acme = Pipeline("acme", Retry(attempts=1), clock=ManualClock(), listeners=[])
+
+    @acme.inquiry(schedule=(1, 1))
+    @acme
+    def find() -> NotFound:
+        asked.append(1)
+        raise TimeoutError
+
+    def charge() -> None:
+        raise TimeoutError
+
+    assert isinstance(acme.outcome(charge), Unknown)
+    assert asked == [1, 1]
+
+
+@both_loops
+def test_a_generator_is_no_call(backend: str) -> None:
+    def steps() -> Any:
+        yield 1
+
+    async def asteps() -> AsyncGenerator[int]:
+        yield 1
+
+    for policy in (retrying(), CircuitBreaker("acme", listeners=[])):
+        for call in (policy.call, policy.outcome):
+            with pytest.raises(DecorationError, match="whose steps nobody would guard"):
+                call(steps)
+        for acall in (policy.acall, policy.aoutcome):
+            with pytest.raises(DecorationError, match="whose steps nobody would guard"):
+                on(backend, acall, asteps)
+
+
+def law_no_success_is_invented(script: list[str]) -> None:
+    given: list[object] = []
+
+    def charge() -> object:
+        line = script.pop(0)
+        if line == "fail":
+            raise ConnectionResetError
+        if line == "no":
+            raise Answered(402)
+        given.append(object())
+        return given[-1]
+
+    pipeline = retrying("acme", effect=Effect.IDEMPOTENT, key=lambda: "pay_1")
+    pipeline.inquiry(schedule=(0,))(lambda: NotFound())  # noqa: PLW0108 - a class is no function that asks
+    outcome = pipeline.outcome(charge)
+    assert isinstance(outcome, Ok) is bool(given)
+    assert not isinstance(outcome, Ok) or outcome.value is given[0]
+
+
+@pytest.mark.parametrize("script", [["fail", "ok"], ["ok"], ["fail", "fail", "fail"], ["fail", "no"]], ids=str)
+def test_no_success_is_ever_invented(script: list[str]) -> None:
+    """The seventh law, of what there is by now: an Ok holds what the function or the inquiry gave, itself, or there is no Ok."""
+    law_no_success_is_invented(script)
+
+
+def test_the_seventh_law_catches_a_pipeline_that_answers_from_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("finresilience.policies.ending.unfortunate", lambda *_: Ok("paid, as last time"))
+    with pytest.raises(AssertionError):
+        law_no_success_is_invented(["fail", "fail", "fail"])

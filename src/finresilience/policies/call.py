@@ -160,9 +160,10 @@ class Call:
             return self._refuse(Refused(DeadlineExceededError, (self.plan.owner.name, now - self.deadline)), Stop.DEADLINE)
         if self.breaker is not None:
             answer = self.breaker.claim(now)
-            if isinstance(answer, tuple):
+            if not isinstance(answer, tuple):
+                self.permit = answer
+            elif not self._inside_own_probe():
                 return self._refuse(Refused(CircuitOpenError, answer), Stop.CIRCUIT)
-            self.permit = answer
             self._probing = isinstance(self.permit, Probe)
         self.attempt_started = now
         self._timed = True
@@ -180,8 +181,17 @@ class Call:
         self.context = own
         self._tried = exhaustions.number
         self.running = True
+        if self._probing:
+            own.probing = self.breaker
         self.plan.begins(own)
         return own
+
+    def _inside_own_probe(self) -> bool:
+        """Return whether this call is made by a probe of the same circuit: refused, it would end the probe, and the next, for ever."""
+        outer = current.get()
+        while outer is not None and outer.probing is not self.breaker:
+            outer = outer.outer
+        return outer is not None
 
     def _refuse(self, refusal: Refused, stop: Stop) -> bool:
         self.stop = stop

@@ -82,9 +82,20 @@ def bare(fn: Callable[..., Any], plan: object) -> Callable[..., Any]:
     return inner if owner is None else partial(inner, owner)
 
 
+def refuse_generator(fn: object, method: str) -> Kind:
+    """Raise `DecorationError` where a generator was given to a method that makes one call, and return what else it is."""
+    kind = kind_of(fn)
+    if kind in {Kind.GENERATOR, Kind.ASYNC_GENERATOR}:
+        message = (
+            f"`{method}` was given {kind.value}, whose steps nobody would guard: decorate it with a lone CircuitBreaker, or guard each step"
+        )
+        raise DecorationError(message)
+    return kind
+
+
 def refuse_async(fn: object, method: str) -> None:
-    """Raise `DecorationError` where an async function was given to a sync method."""
-    if kind_of(fn) in {Kind.ASYNC, Kind.ASYNC_GENERATOR}:
+    """Raise `DecorationError` where an async function or a generator was given to a sync method."""
+    if refuse_generator(fn, method) is Kind.ASYNC:
         message = f"`{method}` was given an async function: await `a{method}` instead"
         raise DecorationError(message)
 

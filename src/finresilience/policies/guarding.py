@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, Protocol, TypeVar, o
 from finresilience._checks import refuse
 from finresilience.errors import DecorationError
 from finresilience.policies.base import F, Policy
-from finresilience.policies.decorate import Kind, bare, dress, kind_of, refuse_async
+from finresilience.policies.decorate import Kind, bare, dress, kind_of, refuse_async, refuse_generator
 from finresilience.policies.lanes import sync_lane
 from finresilience.policies.shells import arun, run, settled
 
@@ -107,6 +107,7 @@ class Guarding(Policy):
 
     async def acall(self, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Await `fn` guarded and return its answer, or raise as the laws of outcomes say."""
+        refuse_generator(fn, "acall")
         answer: R = settled(await arun(self._plan, bare(fn, self._plan), args, kwargs))
         return answer
 
@@ -122,4 +123,5 @@ class Guarding(Policy):
 
     async def aoutcome(self, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> Outcome[R]:
         """Await `fn` guarded and return how it ended. Raises nothing but what is no `Exception`, and misuse."""
+        refuse_generator(fn, "aoutcome")
         return await arun(self._plan, bare(fn, self._plan), args, kwargs)

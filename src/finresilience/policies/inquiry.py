@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from contextvars import ContextVar
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, final
 
@@ -19,6 +21,10 @@ if TYPE_CHECKING:
     from finresilience.policies.plan import Plan
 
 _ANSWERS: Final[dict[type[object], str]] = {Found: "found", NotFound: "not_found", StillUnknown: "still_unknown"}
+
+
+# The inquiries under way: one that is guarded by its own pipeline, and hears nothing, would ask about itself for ever.
+_asking: Final[ContextVar[tuple[Inquiry, ...]]] = ContextVar("finresilience.asking", default=())
 
 
 @final
@@ -41,6 +47,8 @@ class Inquiry:
 
     def ask(self, plan: Plan, call: Call, outcome: Unknown) -> Outcome[Any]:
         """Return what the provider says, or the outcome as it was."""
+        if self in _asking.get():
+            return outcome
         try:
             for number, wait in enumerate(self.schedule, start=1):
                 if not _in_time(plan, wait):
@@ -56,6 +64,8 @@ class Inquiry:
 
     async def aask(self, plan: Plan, call: Call, outcome: Unknown) -> Outcome[Any]:
         """Return what the provider says, or the outcome as it was."""
+        if self in _asking.get():
+            return outcome
         try:
             for number, wait in enumerate(self.schedule, start=1):
                 if not _in_time(plan, wait):
@@ -70,13 +80,14 @@ class Inquiry:
         return _unanswered(plan, call, outcome)
 
     def _answer(self, plan: Plan, call: Call) -> object:
-        token = current.set(_context(plan, call))
+        token, asking = current.set(_context(plan, call)), _asking.set((*_asking.get(), self))
         try:
             answer: object = self.fn(*call.args, **call.kwargs)
         except Exception:
             return None
         finally:
             leave(token)
+            _asking.reset(asking)
         if hasattr(type(answer), "__await__"):  # nobody here can await it
             not_a_value(plan.owner.name, answer)
             return None
@@ -85,7 +96,7 @@ class Inquiry:
     async def _aanswer(self, plan: Plan, call: Call) -> object:
         context, answer = _context(plan, call), None
         limit = inf if context.deadline is None else context.deadline
-        token = current.set(context)
+        token, asking = current.set(context), _asking.set((*_asking.get(), self))
         try:
             with AsyncLimit(plan.owner.name, clock=plan.owner._clock, limit=limit, now=plan.owner._now(), exact=False):
                 answer = self.fn(*call.args, **call.kwargs)
@@ -95,6 +106,8 @@ class Inquiry:
             return None
         finally:
             leave(token)
+            with suppress(ValueError):  # as `leave` does
+                _asking.reset(asking)
         return answer
 
     def _known(self, plan: Plan, call: Call, outcome: Unknown, answer: object, number: int) -> Outcome[Any] | None:
