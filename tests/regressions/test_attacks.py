@@ -551,7 +551,56 @@ def test_no_success_is_ever_invented(script: list[str]) -> None:
     law_no_success_is_invented(script)
 
 
+def from_memory(*_: object) -> Ok[str]:
+    return Ok("paid, as last time")
+
+
 def test_the_seventh_law_catches_a_pipeline_that_answers_from_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("finresilience.policies.ending.unfortunate", lambda *_: Ok("paid, as last time"))
+    monkeypatch.setattr("finresilience.policies.ending.unfortunate", from_memory)
     with pytest.raises(AssertionError):
         law_no_success_is_invented(["fail", "fail", "fail"])
+
+
+class Faceless(Exception):
+    @property
+    def __dict__(self) -> Any:  # type: ignore[override]  # pyright: ignore[reportIncompatibleVariableOverride] - as somebody may
+        raise KeyError
+
+
+def test_an_error_without_a_dict_to_look_into_is_still_unknown() -> None:
+    def charge() -> None:
+        raise Faceless
+
+    assert isinstance(retrying().outcome(charge), Unknown)
+
+
+def test_a_chain_of_errors_beyond_all_measure_ends_somewhere() -> None:
+    error: Exception = ValueError()
+    for _ in range(100):
+        further = ValueError()
+        further.__context__ = error
+        error = further
+
+    def charge() -> None:
+        raise error
+
+    assert isinstance(retrying().outcome(charge), Unknown)
+
+
+def test_a_guarded_function_that_was_first_called_on_one_clock_keeps_time_on_the_next() -> None:
+    slow: list[float] = []
+    timeout = Timeout(2.0, listeners=[])
+    guarded = timeout(anyio.sleep)
+
+    async def world() -> None:
+        for policy in (guarded, Timeout(1.0, clock=ManualClock(), listeners=[])(anyio.sleep), guarded):
+            started = anyio.current_time()
+            if policy is guarded:
+                with pytest.raises(UnknownOutcomeError):
+                    await policy(600)
+                slow.append(anyio.current_time() - started)
+            else:
+                await policy(0)
+
+    run_virtual(world, backend="asyncio")
+    assert slow == pytest.approx([2.0, 2.0], abs=0.02)

@@ -34,9 +34,10 @@ class Join:
 
     __slots__ = ("_effect", "_final", "_keyed", "_last", "_unknown", "sent")
 
+    _final: bool  # of the last attempt, so not there before the first
+
     def __init__(self, effect: Effect, *, keyed: bool) -> None:
         self._effect = effect
-        self._final = True
         self._keyed = keyed
         self._last: Verdict | None = None
         self._unknown: Verdict | None = None  # on the last attempt that may have been applied
