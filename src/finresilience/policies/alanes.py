@@ -102,7 +102,7 @@ def _afull(plan: Plan, fn: Fn, core: Any) -> Fn:  # noqa: C901, PLR0915 - one la
     task_of: Any = None
     wheel_of: Any = None
     new_alarm: Any = None
-    elsewhere = _elsewhere(plan, fn)
+    elsewhere, inside, enter, reset = _elsewhere(plan, fn), current.get, current.set, current.reset
 
     async def guarded(*args: Any, **kwargs: Any) -> Any:  # noqa: C901, PLR0915 - as above
         nonlocal running_loop, task_of, wheel_of, new_alarm
@@ -121,7 +121,7 @@ def _afull(plan: Plan, fn: Fn, core: Any) -> Fn:  # noqa: C901, PLR0915 - one la
             wheel = wheel_of(loop, clock)
         if wheel.clock is not clock:
             wheel = wheel_of(loop, clock)
-        if wheeled and current.get() is None:  # as `wheel.arm` does, without the call
+        if wheeled and inside() is None:  # as `wheel.arm` does, without the call
             alarm.deadline = limit = started + span
             alarm.clock = clock
             slot = wheel.near if wheel.near_from <= limit < wheel.near_to else wheel.slot(limit, started)
@@ -134,7 +134,7 @@ def _afull(plan: Plan, fn: Fn, core: Any) -> Fn:  # noqa: C901, PLR0915 - one la
                 return settled(await ago_on(plan, Call(plan, fn, args, kwargs, started, context=alarm)))
             plan.begins(alarm)
             slot = wheel.arm(alarm, task, when=limit, now=started, exact=exact)
-        tried, token = given_up.number, current.set(alarm)
+        tried, token = given_up.number, enter(alarm)
         try:
             value = await fn(*args, **kwargs)
         except BaseException as error:
@@ -145,7 +145,7 @@ def _afull(plan: Plan, fn: Fn, core: Any) -> Fn:  # noqa: C901, PLR0915 - one la
                 error = after_expiry(plan, error, expiry) if isinstance(error, Exception) else expiry
             call = first(plan, fn, args, kwargs, error, window, tried, started, alarm, limit)
         else:
-            current.reset(token)
+            reset(token)
             try:
                 del slot[alarm]  # as `wheel.disarm` does; it is there unless its time has come
                 alarm.task, late = None, False
