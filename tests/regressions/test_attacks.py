@@ -17,6 +17,7 @@ from finresilience import (
     AttemptOverError,
     CircuitBreaker,
     Constant,
+    Custom,
     Declined,
     DecorationError,
     Effect,
@@ -604,3 +605,18 @@ def test_a_guarded_function_that_was_first_called_on_one_clock_keeps_time_on_the
 
     run_virtual(world, backend="asyncio")
     assert slow == pytest.approx([2.0, 2.0], abs=0.02)
+
+
+def test_a_schedule_that_fails_does_not_take_the_place_of_the_unknown() -> None:
+    """A schedule of the caller's own raised after the call was sent, and its IndexError was all that anybody heard."""
+
+    def broken(_: int) -> float:
+        raise IndexError
+
+    def charge() -> None:
+        raise ConnectionResetError
+
+    retry = Retry(attempts=3, backoff=Custom(broken))
+    outcome = Pipeline("acme", retry, effect=Effect.IDEMPOTENT_BY_NATURE, listeners=[]).outcome(charge)
+    assert isinstance(outcome, Unknown)
+    assert "the schedule of waits failed" in str(outcome.error)

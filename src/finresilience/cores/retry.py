@@ -20,6 +20,7 @@ class Stop(StrEnum):
     UNSAFE = "the call is UNSAFE and carries no idempotency key, so it must not be sent again"
     NOT_THE_PROVIDER = "the fault is not the provider's, so trying again cannot help"
     REFUSED = "we refused it ourselves"
+    SCHEDULE = "the schedule of waits failed"
     ATTEMPTS = "every attempt is used up"
     ELAPSED = "the next attempt would begin after max_elapsed"
     DEADLINE = "the next attempt could not finish before the deadline"

@@ -311,16 +311,19 @@ class Call:
         plan = self.plan
         if plan.retry is None:
             return may_repeat(verdict, plan.effect) or Stop.ONCE
-        decision = plan.retry.settings.decide(
-            verdict,
-            effect=plan.effect,
-            attempt=self.join.sent,
-            spent=self.tries,
-            elapsed=now - self.started,
-            left=self.deadline - now,
-            u=plan.retry._chance(),
-            carry=self._carry,
-        )
+        try:
+            decision = plan.retry.settings.decide(
+                verdict,
+                effect=plan.effect,
+                attempt=self.join.sent,
+                spent=self.tries,
+                elapsed=now - self.started,
+                left=self.deadline - now,
+                u=plan.retry._chance(),
+                carry=self._carry,
+            )
+        except Exception:  # a schedule of the caller's own: it must not take the place of what became of the call
+            return Stop.SCHEDULE
         if isinstance(decision, Stop):
             return decision
         if self._probing and verdict.counts_against_provider:
