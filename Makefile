@@ -57,7 +57,7 @@ bench:  ## measure ourselves against a bare call and against our peers
 deep:  ## long property tests, then mutate the cores and see who notices
 	$(SETUP) mutation
 	$(STEP) "long properties"
-	@FINRESILIENCE_DEEP=1 $(PYTEST) $(PARALLEL)
+	@FINRESILIENCE_DEEP=1 $(PYTEST) $(PARALLEL) -o faulthandler_timeout=1800
 	$(STEP) "mutation of cores/"
 	@rm -rf mutants; mkdir -p build
 	@if [ -t 1 ]; then $(BIN)/mutmut run; else $(BIN)/mutmut run >build/mutation.log 2>&1 || { tail -n 40 build/mutation.log; exit 1; }; fi

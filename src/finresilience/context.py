@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 MAX_KEY: Final = 255  # the longest key that common providers take
+_MOST_MS: Final = 1e15  # thirty thousand years: longer is told as that, since a header cannot say infinity
 
 
 @final
@@ -41,7 +42,7 @@ class CallContext:
     """What is true of the call that is running now. Internal: read it through the functions of this module."""
 
     # Every call makes one and few look into it: so what nobody set is not there, and reading it gives the default.
-    __slots__ = ("attempt", "base_key", "budget", "clock", "deadline", "key", "outer", "over", "probing", "reference", "sent")
+    __slots__ = ("attempt", "base_key", "budget", "clock", "deadline", "key", "outer", "over", "probing", "reference", "sent", "won")
 
     attempt: int
     base_key: str | None
@@ -52,6 +53,7 @@ class CallContext:
     probing: object  # the breaker whose half-open probe this attempt is: what it calls inside is part of the probe
     reference: str | None
     sent: bool
+    won: bool  # a hedged call has its answer: the arms that still run are cancelled, not abandoned
 
     def __init__(self, deadline: float | None, clock: Clock) -> None:
         self.deadline: float | None = deadline
@@ -78,6 +80,7 @@ _UNSET: Final[dict[str, Any]] = {
     "attempt": 1,
     "over": False,
     "sent": False,
+    "won": False,
 }
 current: Final[ContextVar[CallContext | None]] = ContextVar("finresilience.current", default=None)
 
@@ -163,7 +166,7 @@ def outbound_headers() -> dict[str, str]:
         headers["Idempotency-Key"] = context.key
     left = remaining()
     if left is not None:
-        headers["Request-Timeout-Ms"] = str(int(left * 1000))
+        headers["Request-Timeout-Ms"] = str(int(min(left * 1000, _MOST_MS)))
     if context.attempt > 1:
         headers["Previous-Attempts"] = str(context.attempt - 1)
     return headers
@@ -176,8 +179,15 @@ def derive_key(base: str, step: str) -> str:
     'pay_1:acme.charge'
     """
     step = step.replace("%", "%25").replace(":", "%3A")  # or two steps could share a key, and one of them would be taken for a repeat
-    key = f"{base}:{step}"
-    if len(key) <= MAX_KEY and key.isascii() and key.isprintable():
+    return _sendable(f"{base}:{step}")
+
+
+def _sendable(key: str) -> str:
+    """Return the key as it may go out: itself, or a digest where a header or a provider could not take it as it is.
+
+    A line break in it would write a header of its own, and spaces at its ends are stripped on the way: two payments would become one.
+    """
+    if len(key) <= MAX_KEY and key.isascii() and key.isprintable() and key == key.strip():
         return key
     from hashlib import sha256
 
@@ -268,7 +278,7 @@ class idempotency_key(_Scope):  # noqa: N801 - reads as a statement: with idempo
 
     def _changed(self, context: CallContext) -> None:
         context.base_key = self._key
-        context.key = self._key
+        context.key = _sendable(self._key)
 
 
 @final

@@ -6,8 +6,11 @@
     ├── MissingKeyError (TypeError)          an IDEMPOTENT call came without a key: nothing was sent
     ├── RefusedError                         our own refusal: surely not sent, nobody's failure
     │   ├── AttemptOverError
+    │   ├── BulkheadFullError
     │   ├── CircuitOpenError
     │   ├── DeadlineExceededError
+    │   ├── NoRouteError
+    │   ├── RateLimitedError
     │   └── ThreadLimitError
     ├── UnknownOutcomeError                  it may have happened: ask, never charge again
     ├── ExpiredError (TimeoutError)          one attempt outlived its limit; what the provider did is not known
@@ -127,6 +130,86 @@ class ThreadLimitError(RefusedError):
             f"{name} was not called: all {limit} of its threads are still at work, some perhaps on calls given up as unknown.\n"
             "  Nothing was sent, so no money moved.\n"
             "  Give the client inside a socket timeout (remaining()), or raise thread_limit."
+        )
+
+
+@final
+class BulkheadFullError(RefusedError):
+    """The bulkhead had no place for the call, or none in time; the provider was not contacted.
+
+    Built from its facts, as `CircuitOpenError` is.
+    """
+
+    @property
+    def bulkhead(self) -> str:
+        """The bulkhead's name."""
+        return str(self.args[0])
+
+    @property
+    def limit(self) -> int:
+        """How many calls it lets run at once."""
+        return int(self.args[1])
+
+    @property
+    def waited(self) -> float:
+        """Seconds that the call stood in the queue before it was refused; 0.0 where the queue was full."""
+        return float(self.args[2])
+
+    def __str__(self) -> str:
+        """Say what happened, what is true of the money, and what to do."""
+        where = f"no place came free within {self.waited:.3g} s" if self.waited else "its queue is full"
+        return (
+            f"{self.bulkhead} was not called: {self.limit} calls are at work and {where}.\n"
+            "  Nothing was sent, so no money moved.\n"
+            "  Shed the call, or find what makes the calls inside slow before you raise the limit."
+        )
+
+
+@final
+class RateLimitedError(RefusedError):
+    """The rate limiter had no slot for the call soon enough; the provider was not contacted.
+
+    Built from its facts, as `CircuitOpenError` is.
+    """
+
+    @property
+    def limiter(self) -> str:
+        """The limiter's name."""
+        return str(self.args[0])
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds until a slot may be free."""
+        return max(0.0, float(self.args[1]))
+
+    def __str__(self) -> str:
+        """Say what happened, what is true of the money, and what to do."""
+        return (
+            f"{self.limiter} was not called: the next slot is {self.retry_after:.3g} s away.\n"
+            "  Nothing was sent, so no money moved.\n"
+            "  Ask again then, or shed the call."
+        )
+
+
+@final
+class NoRouteError(RefusedError):
+    """No provider may take this call; none was contacted.
+
+    Args:
+        name: the failover that speaks.
+        reason: why no route was left, in a few words, without call data.
+    """
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(name, reason)
+
+    def __str__(self) -> str:
+        """Say what happened, what is true of the money, and what to do."""
+        name, reason = self.args
+        return (
+            f"{name} was not called: {reason}.\n"
+            "  Nothing was sent, so no money moved.\n"
+            "  Add a route that may take such a call, or tell the caller that none can."
         )
 
 

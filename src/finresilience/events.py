@@ -91,6 +91,22 @@ class LateResult(Event):
     reference: str | None
     value: object
 
+    def __eq__(self, other: object) -> bool:
+        """Two late results are equal when they say the same and answer the same."""
+        return super().__eq__(other) and _same(self.value, other.value) if isinstance(other, LateResult) else NotImplemented
+
+    def __hash__(self) -> int:
+        """Hash what it shows: an answer need not have a hash."""
+        return super().__hash__()
+
+
+def _same(value: object, other: object) -> bool:
+    """Compare two answers. One that cannot be compared, or answers with an array, is equal to itself only."""
+    try:
+        return value is other or bool(value == other)
+    except Exception:
+        return False
+
 
 @final
 class ProbeLost(Event):
@@ -172,6 +188,103 @@ class InquiryAnswered(Event):
     reference: str | None
 
 
+@final
+class FallbackUsed(Event):
+    """An answer that the provider did not give took the place of how a call had ended.
+
+    `kind` is `value`, `function`, `last_good` or `pending`; `age` is how old the answer is, in seconds; `instead_of` is the outcome and
+    the class of what came, such as "Refused CircuitOpenError".
+    """
+
+    __slots__ = ("age", "instead_of", "kind", "reference")
+
+    kind: str
+    age: float
+    instead_of: str
+    reference: str | None
+
+
+@final
+class CallHedged(Event):
+    """A further arm of a call was sent while another was under way, or after it had failed. Told once the call has ended.
+
+    `arm` counts from 1, the first one sent, so it is 2 or more here; `after` is when the arm began, in seconds since the call did; `won`
+    says whether its answer is the one that was taken.
+    """
+
+    __slots__ = ("after", "arm", "reference", "won")
+
+    arm: int
+    after: float
+    won: bool
+    reference: str | None
+
+
+@final
+class BulkheadResized(Event):
+    """Somebody gave a bulkhead another limit."""
+
+    __slots__ = ("after", "before")
+
+    before: int
+    after: int
+
+
+@final
+class PlaceLapsed(Event):
+    """A caller that was let into a bulkhead did not come within the lease: its loop is stopped or busy. The place went to the next."""
+
+    __slots__ = ("lease",)
+
+    lease: float
+
+
+@final
+class SlotAwaited(Event):
+    """A call waited for its turn at a rate limiter, and passed. `wait` is how long, in seconds."""
+
+    __slots__ = ("wait",)
+
+    wait: float
+
+
+@final
+class RateChanged(Event):
+    """Somebody gave a rate limiter another rule; both are told as they were made."""
+
+    __slots__ = ("after", "before")
+
+    before: str
+    after: str
+
+
+@final
+class CallRouted(Event):
+    """A failover's call has ended. `tried` names the providers that were asked, in order; `end` is the kind of outcome.
+
+    `route` is the provider whose outcome it is: the one that took the payment, or that may have. None where nobody was sent it.
+    """
+
+    __slots__ = ("end", "reference", "route", "tried")
+
+    end: str
+    route: str | None
+    tried: tuple[str, ...]
+    reference: str | None
+
+
+@final
+class RouteChanged(Event):
+    """A provider went from one state to another: `healthy`, `drained` (it gets a trickle) or `held` (by an operator)."""
+
+    __slots__ = ("after", "before", "reason", "route")
+
+    route: str
+    before: str
+    after: str
+    reason: str
+
+
 class Listener(Protocol):
     """Anything that wants to hear events. It is called after every lock is released; what it raises is contained and counted."""
 
@@ -200,7 +313,7 @@ class Publisher:
                 self.failures += 1
 
 
-_WARNED: Final = (CircuitChanged, OutcomeUnknown, RetriesExhausted, CallAbandoned)
+_WARNED: Final = (CircuitChanged, OutcomeUnknown, RetriesExhausted, CallAbandoned, RouteChanged)
 
 
 def log_event(event: Event, /) -> None:
@@ -212,10 +325,12 @@ def log_event(event: Event, /) -> None:
     logging.getLogger("finresilience").warning("%s: %s", event.name, _sentence(event), extra={"finresilience_event": event})
 
 
-def _sentence(event: CircuitChanged | OutcomeUnknown | RetriesExhausted | CallAbandoned) -> str:
+def _sentence(event: CircuitChanged | OutcomeUnknown | RetriesExhausted | CallAbandoned | RouteChanged) -> str:
     if isinstance(event, CircuitChanged):
         until = f" for {event.open_for:.1f} s" if event.open_for is not None else ""
         return f"circuit {event.before} -> {event.after}{until} ({event.reason})"
+    if isinstance(event, RouteChanged):
+        return f"route {event.route} {event.before} -> {event.after} ({event.reason})"
     about = f" [reference {_in_one_line(event.reference)}]" if event.reference else ""
     if isinstance(event, OutcomeUnknown):
         return f"outcome unknown after {event.attempts} attempt(s), last {event.error_type}; it may have happened{about}"

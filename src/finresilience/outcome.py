@@ -110,14 +110,48 @@ def _seconds(retry_after: object) -> float:
 
 
 @final
-class Ok(Generic[T_co]):
-    """The provider answered and did not say no. Not "money moved": a PENDING is an Ok."""
+class Stale:
+    """What marks an answer that a `Fallback` gave: it is not the provider's answer to this call.
 
-    __slots__ = ("value",)
+    Args:
+        age: how many seconds ago the provider gave it, at most; 0.0 for one that was made on the spot.
+        reason: which end it stands in for: the kind of outcome and the class of what came, such as "Refused CircuitOpenError".
+    """
+
+    __slots__ = ("age", "reason")
+    __match_args__ = ("age", "reason")
+
+    def __init__(self, age: float, reason: str) -> None:
+        self.age: float = age
+        self.reason: str = reason
+
+    def __eq__(self, other: object) -> bool:
+        """Two marks are equal when they say the same."""
+        return (self.age, self.reason) == (other.age, other.reason) if isinstance(other, Stale) else NotImplemented
+
+    def __hash__(self) -> int:
+        """Hash what it says."""
+        return hash((self.age, self.reason))
+
+    def __repr__(self) -> str:
+        """Show what it says."""
+        return f"<Stale {self.age:g} s, instead of {self.reason}>"
+
+
+@final
+class Ok(Generic[T_co]):
+    """The provider answered and did not say no. Not "money moved": a PENDING is an Ok.
+
+    `fallback` is None for the provider's own answer to this call. Where a `Fallback` gave it, it says so and how old the answer
+    is: such an answer is never kept as the result of an idempotent call.
+    """
+
+    __slots__ = ("fallback", "value")
     __match_args__ = ("value",)
 
     def __init__(self, value: T_co) -> None:
         self.value: T_co = value
+        self.fallback: Stale | None = None  # set afterwards, by whoever stands in: an argument would cost every call
 
     def unwrap(self) -> T_co:
         """Return the answer."""
@@ -125,7 +159,8 @@ class Ok(Generic[T_co]):
 
     def __repr__(self) -> str:
         """Show the kind and the type: an answer may hold what a log must not."""
-        return f"<Ok {type(self.value).__name__}>"
+        mark = "" if self.fallback is None else f", a fallback of {self.fallback.age:g} s"
+        return f"<Ok {type(self.value).__name__}{mark}>"
 
 
 class _Answered(Generic[T_co]):

@@ -135,7 +135,10 @@ WORDS: list[tuple[str, Make]] = [
     ("factor=0.5 cannot work: give a finite number of at least 1", lambda: backoff.Exponential(1, factor=0.5)),
     (f"base=-1 cannot work: give zero or more {SECONDS_WANTED}", lambda: backoff.Constant(-1)),
     ("waits=3 cannot work: give a function from the number of the wait to seconds", lambda: backoff.Custom(cast("Any", 3))),
-    (f"waits(n)=-1 cannot work: give zero or more {SECONDS_WANTED}", lambda: backoff.Custom(lambda n: -1).wait(0, 0.0, 0.0)),
+    (
+        "waits(n)=-1 cannot work: give zero or more seconds (a number, which may be infinite, or a timedelta)",
+        lambda: backoff.Custom(lambda n: -1).wait(0, 0.0, 0.0),
+    ),
 ]
 
 

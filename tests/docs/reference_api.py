@@ -9,7 +9,19 @@ from finresilience import testing
 from tests.docs.source import Definition, definition, is_property, maker, member, parameters, section, signature, summary
 
 GROUPS: dict[str, tuple[str, ...]] = {
-    "Policies": ("Pipeline", "CircuitBreaker", "Retry", "Timeout", "Registry", "PipelineConfig"),
+    "Policies": (
+        "Pipeline",
+        "Fallback",
+        "RateLimiter",
+        "Hedge",
+        "CircuitBreaker",
+        "Retry",
+        "Bulkhead",
+        "Timeout",
+        "Registry",
+        "PipelineConfig",
+    ),
+    "Rates, delays and kept answers": ("TokenBucket", "SlidingWindow", "RateRule", "Quantile", "LastGood", "Stale"),
     "Windows and rules of a breaker": (
         "TimeWindow",
         "CountWindow",
@@ -73,6 +85,9 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "CircuitOpenError",
         "DeadlineExceededError",
         "ThreadLimitError",
+        "BulkheadFullError",
+        "RateLimitedError",
+        "NoRouteError",
         "UnknownOutcomeError",
         "ExpiredError",
         "ResultError",
@@ -93,6 +108,14 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "OutcomeUnknown",
         "CallAbandoned",
         "InquiryAnswered",
+        "FallbackUsed",
+        "CallHedged",
+        "CallRouted",
+        "RouteChanged",
+        "BulkheadResized",
+        "PlaceLapsed",
+        "SlotAwaited",
+        "RateChanged",
     ),
 }
 OTHER_ROOMS: dict[str, tuple[str, ...]] = {
@@ -116,6 +139,10 @@ MEMBERS: dict[str, tuple[str, ...]] = {
         "snapshot",
         "restore",
     ),
+    "Bulkhead": ("guard", "per", "resize", "limit", "statistics"),
+    "RateLimiter": ("guard", "per", "change", "statistics"),
+    "Fallback": ("statistics",),
+    "Hedge": ("statistics",),
     "Retry": ("__iter__", "__aiter__", "statistics"),
     "Timeout": ("guard", "statistics"),
     "Registry": ("__getitem__", "__iter__", "statistics"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 
-from finresilience.events import CallAbandoned, CircuitChanged, OutcomeUnknown, RetriesExhausted, _sentence
+from finresilience.events import CallAbandoned, CircuitChanged, OutcomeUnknown, RetriesExhausted, RouteChanged, _sentence
 from tests.docs.source import fields, is_property, module, section, summary
 
 WHEN = {
@@ -18,6 +18,14 @@ WHEN = {
     "OutcomeUnknown": "a call has ended, and nobody knows whether it happened",
     "CallAbandoned": "somebody cancels a call that may have been sent",
     "InquiryAnswered": "the provider was asked; `answer` is `found`, `not_found`, `still_unknown` or `failed`",
+    "FallbackUsed": "a fallback answered in the provider's place",
+    "CallHedged": "a further arm of a call was sent; told once the call has ended",
+    "CallRouted": "a failover's call has ended",
+    "RouteChanged": "a failover drains a provider, or gives it its traffic back",
+    "BulkheadResized": "somebody gave a bulkhead another limit",
+    "PlaceLapsed": "a caller that was let in did not come within the lease, and the next was let in",
+    "SlotAwaited": "a call waited for its turn at a limiter, and passed; told only where a listener other than the log listens",
+    "RateChanged": "somebody gave a limiter another rule",
 }
 LOGGED = (
     CircuitChanged(
@@ -32,6 +40,7 @@ LOGGED = (
     OutcomeUnknown(name="acme.charge", attempts=1, error_type="ReadTimeout", reference="pay_1"),
     RetriesExhausted(name="acme.charge", attempts=3, error_type="ReadTimeout", reason="every attempt is used up", reference="pay_1"),
     CallAbandoned(name="acme.charge", attempt=1, ran=0.512, reference="pay_1"),
+    RouteChanged(name="charge", route="acme", before="healthy", after="drained", reason="its p95 is 10 times what it was"),
 )
 
 
@@ -63,7 +72,7 @@ Which end of a call raises what:
 | `Ok` | returns the answer |
 | `Declined`, `Failed` | raises your own error, with a note that tells attempts and waits; a returned answer is returned |
 | `Unknown` | raises `UnknownOutcomeError` from the last error; a lone `CircuitBreaker` raises your own error |
-| `Refused` | raises `CircuitOpenError`, `DeadlineExceededError` or `ThreadLimitError` |
+| `Refused` | raises a `RefusedError`, such as `CircuitOpenError`, `DeadlineExceededError` or `BulkheadFullError` |
 """
 
 
@@ -85,7 +94,7 @@ def events() -> str:
 
 
 _LOGGED = """
-With no set-up, four of them are warnings of the standard library's logger `finresilience`. The record has the event as
+With no set-up, five of them are warnings of the standard library's logger `finresilience`. The record has the event as
 `finresilience_event`.
 
 | event | the line |

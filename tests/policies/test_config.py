@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from finresilience import (
+    Bulkhead,
     CircuitBreaker,
     ConfigurationError,
     CountWindow,
@@ -17,9 +18,12 @@ from finresilience import (
     Ok,
     Pipeline,
     PipelineConfig,
+    RateLimiter,
     Retry,
+    SlidingWindow,
     Timeout,
     TimeWindow,
+    TokenBucket,
     current_key,
 )
 from finresilience.policies.config import _BACKOFFS
@@ -96,6 +100,23 @@ def test_every_setting_of_the_file_reaches_its_policy(file: Path) -> None:
     assert pipeline.explain().attempts == 4 * 3
 
 
+def test_the_gates_of_the_file_stand_in_their_places() -> None:
+    data = {
+        "bulkhead": {"limit": 20, "queue": 50, "max_wait": 0.5, "name": "room"},
+        "quota": {"limit": 100, "per": 1.0, "burst": 20, "max_wait": 0.25},
+        "retry": {"attempts": 2},
+        "rate_limit": {"limit": 10, "per": 60, "sliding": True, "name": "turns"},
+    }
+    limiter, _, quota, bulkhead = PipelineConfig("acme", data).build().policies
+    assert isinstance(limiter, RateLimiter)
+    assert isinstance(quota, RateLimiter)
+    assert isinstance(bulkhead, Bulkhead)
+    assert (limiter.name, limiter.rule, limiter.max_wait) == ("turns", SlidingWindow(10, per=60), 0.0)
+    assert (quota.name, quota.rule, quota.max_wait) == ("quota", TokenBucket(100, per=1.0, burst=20), 0.25)
+    assert (bulkhead.name, bulkhead.limit, bulkhead.queue, bulkhead.max_wait) == ("room", 20, 50, 0.5)
+    assert [type(policy) for policy in PipelineConfig("acme", {"quota": {"limit": 1, "per": 1}}).build().policies] == [RateLimiter]
+
+
 def test_another_table_of_the_same_file_is_another_pipeline(file: Path) -> None:
     assert [type(policy) for policy in Pipeline.from_toml(str(file), "other").policies] == [Timeout]
 
@@ -145,12 +166,16 @@ def test_a_window_is_by_time_or_by_count() -> None:
 # --- nothing is ignored --------------------------------------------------------------------------------------------
 
 BREAKER, RETRY, TIMEOUT = "circuit_breaker", "retry", "timeout"
+RATE_LIMIT, QUOTA, BULKHEAD = "rate_limit", "quota", "bulkhead"
 
 
 @pytest.mark.parametrize(
     ("data", "way_out"),
     [
-        ({"dedline": 3}, r"unknown settings \['dedline'\]: it takes circuit_breaker, retry, timeout, deadline, effect"),
+        (
+            {"dedline": 3},
+            r"unknown settings \['dedline'\]: it takes rate_limit, circuit_breaker, retry, quota, bulkhead, timeout, deadline, effect",
+        ),
         ({"key": "x"}, "unknown settings"),
         ({BREAKER: {"failure_rat": 0.5}}, r"circuit_breaker has unknown settings \['failure_rat'\]: it takes name, window, failure_rate"),
         (
@@ -162,6 +187,11 @@ BREAKER, RETRY, TIMEOUT = "circuit_breaker", "retry", "timeout"
         ({BREAKER: {"window": {"calls": 2, "seconds": 2}}}, r"window has unknown settings \['seconds'\]: it takes calls"),
         ({RETRY: {"attempts": 2, "backoff": {"step": 2}}}, r"backoff has unknown settings \['step'\]: it takes base, cap, factor"),
         ({RETRY: {}}, "retry: .*'attempts'"),
+        ({BULKHEAD: {}}, "bulkhead: .*'limit'"),
+        ({BULKHEAD: {"limit": 2, "size": 3}}, r"bulkhead has unknown settings \['size'\]: it takes limit, queue, max_wait"),
+        ({QUOTA: {"per": 1}}, "quota: .*'limit'"),
+        ({QUOTA: {"limit": 1, "per": 1, "burst": 2, "sliding": True}}, r"quota has unknown settings \['burst'\]: it takes limit, per"),
+        ({RATE_LIMIT: {"limit": 1, "per": 1}}, "rate_limit is asked once for a whole call"),
         ({TIMEOUT: {}}, "timeout: .*'seconds'"),
         ({BREAKER: {"window": {}}}, "window: .*'seconds'"),
         ({RETRY: {"attempts": 2, "backoff": {}}}, "backoff: .*'base'"),
@@ -198,6 +228,11 @@ def test_what_only_an_object_can_say_is_refused_in_data(section: dict[str, dict[
         ({RETRY: [1]}, "retry must be a table of settings, not a list"),
         ({TIMEOUT: 2.0}, "timeout must be a table of settings, not a float"),
         ({TIMEOUT: {"seconds": "2"}}, r"^seconds="),
+        ({BULKHEAD: {"limit": 0}}, r"^limit=0"),
+        ({BULKHEAD: 3}, "bulkhead must be a table of settings, not a int"),
+        ({QUOTA: {"limit": 1, "per": 0}}, r"^per=0"),
+        ({QUOTA: {"limit": 1, "per": 1, "sliding": "yes"}}, r"^quota.sliding="),
+        ({QUOTA: {"limit": 1, "per": 1, "max_wait": -1}}, r"^max_wait=-1"),
         ({TIMEOUT: {"seconds": 2, "exact": "no"}}, r"^exact="),
         ({BREAKER: {"window": 60}}, "window must be a table of settings, not a int"),
         ({BREAKER: {"open_for": {"base": 1}}}, r"^open_for="),

@@ -8,7 +8,21 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given, strategies as st
 
-from finresilience import CircuitBreaker, ConfigurationError, Constant, Custom, Effect, Pipeline, Retry, StillUnknown, Timeout
+from finresilience import (
+    Bulkhead,
+    CircuitBreaker,
+    ConfigurationError,
+    Constant,
+    Custom,
+    Effect,
+    Pipeline,
+    RateLimiter,
+    Retry,
+    StillUnknown,
+    Timeout,
+    TokenBucket,
+)
+from finresilience.policies.hedge import Hedge
 from tests.laws.worlds import RULES, Down, still
 
 if TYPE_CHECKING:
@@ -65,6 +79,13 @@ def test_one_ask_is_one_time() -> None:
     assert "asked up to 1 time over 0.5 s" in str(pipeline.explain())
 
 
+def test_every_arm_and_every_layer_multiplies_the_attempts() -> None:
+    assert told(Hedge(0.1, extra=2), retry(), Timeout(2.0), inner_attempts=2).attempts == 3 * 4 * 2
+    own = told(Timeout(9.0), retry(), breaker(), allow_order=True)
+    assert own.attempts == 4
+    assert own.seconds == 9.0
+
+
 def test_the_same_comes_as_data() -> None:
     pipeline = Pipeline("acme", retry(), Timeout(2.0), deadline=8.0, effect=Effect.IDEMPOTENT_BY_NATURE, listeners=[])
     pipeline.inquiry(schedule=(1, 5))(still_unknown)
@@ -96,6 +117,12 @@ def test_the_same_comes_as_data() -> None:
         ((retry(), Timeout(2.0)), 8.0, 8.0),
         ((retry(1), Timeout(2.0)), None, 2.0),
         ((retry(),), None, inf),
+        ((Bulkhead(1, queue=1, max_wait=0.5), Timeout(2.0)), None, 2.5),
+        ((RateLimiter(TokenBucket(1, per=1), max_wait=0.25), Bulkhead(1, queue=1, max_wait=0.5), Timeout(2.0)), None, 2.75),
+        ((retry(max_retry_after=0), Bulkhead(1, queue=1, max_wait=0.5), Timeout(2.0)), None, 4 * 2.5 + 3 * 5.0),
+        ((RateLimiter(TokenBucket(1, per=1), max_wait=3.0), retry(1), Timeout(2.0)), None, 3.0 + 2.0),
+        ((Bulkhead(1, queue=1, max_wait=0.5).per(str, at_most=2, total=2), Timeout(2.0)), None, 3.0),
+        ((Hedge(0.1, extra=2), retry(1), Timeout(2.0)), None, 2.0),
     ],
 )
 def test_the_worst_latency_is_the_least_of_what_bounds_it(policies: tuple[Any, ...], deadline: float | None, seconds: float) -> None:
@@ -128,6 +155,16 @@ QUIET = (Timeout(2.0, thread_limit=1),)
     [
         (QUIET, {"inner_attempts": 3}, "the client inside makes 3 attempts by itself: switch its retries off"),
         (QUIET, {"deadline": 2.0}, "the deadline leaves no time for a second attempt: it is not longer than the timeout"),
+        (
+            (Bulkhead(1, queue=1, max_wait=3.0), *QUIET),
+            {"deadline": 3.0},
+            "the whole deadline may pass in a queue: it is not longer than max_wait",
+        ),
+        (
+            (Timeout(9.0, thread_limit=1), retry()),
+            {"allow_order": True},
+            "an order of your own: policies on one side of the break do not know of those on the other",
+        ),
         ((), {}, "nothing bounds an attempt: add a Timeout or a deadline"),
         ((Timeout(2.0),), {}, COOPERATIVE),
         ((breaker(probe_lease=2.0), *QUIET), {}, "probe_lease is not longer than the timeout: a slow probe never counts"),

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import inspect
-from functools import partial
+from functools import partial, wraps
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from finresilience import CircuitBreaker, CircuitOpenError, Constant, DecorationError, Effect, Pipeline, Retry, Timeout
-from finresilience.policies import guarding
-from finresilience.policies.decorate import Kind
+from finresilience.policies import decorate, guarding
+from finresilience.policies.decorate import MARK, Kind, kind_of
 from tests.laws.sabotage import each_kill, kills
 from tests.laws.worlds import RULES, Down, both_loops, on, still
+from tests.regressions.sending import retrying
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -149,6 +150,61 @@ def generators_pass_for_plain_functions(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(guarding, "kind_of", blind)
 
 
+# --- what call is given ------------------------------------------------------------------------------------------------
+
+
+def test_a_wrapper_round_a_guarded_function_is_not_left_out() -> None:
+    """`functools.wraps` copies our mark, and `call` took the wrapper for the function inside: its check for repeats was skipped."""
+    pipeline, charged = retrying(), list[str]()
+
+    def once(fn: Any) -> Any:
+        @wraps(fn)
+        def checked(payment: str) -> str:
+            return "duplicate" if payment in charged else fn(payment)
+
+        return checked
+
+    def charge(payment: str) -> str:
+        charged.append(payment)
+        return "paid"
+
+    guarded = once(pipeline(charge))
+    assert [guarded("p1"), pipeline.call(guarded, "p1"), pipeline.outcome(guarded, "p1").unwrap()] == ["paid", "duplicate", "duplicate"]
+    assert charged == ["p1"]
+
+
+def whoever_has_the_mark_is_ours(patch: pytest.MonkeyPatch) -> None:
+    def bare(fn: Any, plan: object) -> Any:
+        return getattr(fn, MARK, (plan, fn))[1]
+
+    patch.setattr(guarding, "bare", bare)
+
+
+@both_loops
+def test_a_generator_is_no_call(backend: str) -> None:
+    def steps() -> Any:
+        yield 1
+
+    async def asteps() -> AsyncIterator[int]:
+        yield 1
+
+    for policy in (retrying(), CircuitBreaker("acme", listeners=[])):
+        for call in (policy.call, policy.outcome):
+            with pytest.raises(DecorationError, match="whose steps nobody would guard"):
+                call(steps)
+        for acall in (policy.acall, policy.aoutcome):
+            with pytest.raises(DecorationError, match="whose steps nobody would guard"):
+                on(backend, acall, asteps)
+
+
+def a_generator_is_called_like_any_function(patch: pytest.MonkeyPatch) -> None:
+    def refuse_nothing(fn: object, method: str) -> Kind:
+        return kind_of(fn)
+
+    for module in (guarding, decorate):
+        patch.setattr(module, "refuse_generator", refuse_nothing)
+
+
 UNGUARDED = only_plain_async_functions_are_known, test_what_is_async_by_its_class_or_inside_a_partial_is_guarded
 
 
@@ -165,6 +221,9 @@ UNGUARDED = only_plain_async_functions_are_known, test_what_is_async_by_its_clas
     (generators_pass_for_plain_functions, test_a_generator_that_cannot_be_guarded_is_refused_and_not_left_alone, "retry"),
     (generators_pass_for_plain_functions, test_a_generator_that_cannot_be_guarded_is_refused_and_not_left_alone, "timeout"),
     (generators_pass_for_plain_functions, test_a_generator_that_cannot_be_guarded_is_refused_and_not_left_alone, "pipeline"),
+    (whoever_has_the_mark_is_ours, test_a_wrapper_round_a_guarded_function_is_not_left_out),
+    (a_generator_is_called_like_any_function, test_a_generator_is_no_call, "asyncio"),
+    (a_generator_is_called_like_any_function, test_a_generator_is_no_call, "trio"),
 )
 def test_its_saboteur_is_found_out(row: tuple[Any, ...]) -> None:
     kills(*row)

@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from finresilience import CircuitBreaker, CircuitOpenError, ConfigurationError, Constant, Effect, FinresilienceError, Pipeline, Retry
-from finresilience.policies import pipeline as pipelines
+from finresilience.policies import order, pipeline as pipelines
 from finresilience.policies.attempts import Attempts
 from tests.laws.sabotage import each_kill, kills
 from tests.laws.worlds import RULES, Down, Held, Lost, Provider, both_loops, on, still
@@ -174,12 +174,12 @@ def test_a_retry_round_a_circuit_is_refused_when_the_pipeline_is_made() -> None:
 
 
 def any_order_will_do(patch: pytest.MonkeyPatch) -> None:
-    placed = pipelines._placed
+    placed = order.placed
 
     def lenient(policies: Any, *, allow_order: bool) -> Any:
         return placed(policies, allow_order=True)
 
-    patch.setattr(pipelines, "_placed", lenient)
+    patch.setattr(pipelines, "placed", lenient)
 
 
 def everything_is_tried_again(patch: pytest.MonkeyPatch) -> None:

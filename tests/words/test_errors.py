@@ -14,6 +14,7 @@ from hypothesis import given, strategies as st
 
 from finresilience import errors
 from finresilience.errors import (
+    BulkheadFullError,
     CircuitOpenError,
     ConfigurationError,
     CurrencyMismatchError,
@@ -23,6 +24,8 @@ from finresilience.errors import (
     FinresilienceError,
     InvalidMoneyError,
     MissingKeyError,
+    NoRouteError,
+    RateLimitedError,
     RefusedError,
     ResultError,
     ThreadLimitError,
@@ -51,6 +54,10 @@ def speaking() -> list[FinresilienceError]:
         circuit(wait=None, last_failure=None, state="forced_open"),
         DeadlineExceededError("acme.charge", 0.25),
         ThreadLimitError("acme.charge", 4),
+        BulkheadFullError("acme.charge", 20, 0.5),
+        BulkheadFullError("acme.charge", 20, 0.0),
+        RateLimitedError("acme.charge", 0.25),
+        NoRouteError("pay", "none of its routes is in the region of the call"),
         doubt(),
         doubt(attempts=1, reference=SECRET, value={"card": SECRET}),
         ExpiredError("acme.charge", 2.0),
@@ -78,7 +85,7 @@ def test_one_name_catches_them_all(kind: type[Exception]) -> None:
     assert issubclass(kind, FinresilienceError)
 
 
-@pytest.mark.parametrize("kind", [CircuitOpenError, DeadlineExceededError, ThreadLimitError])
+@pytest.mark.parametrize("kind", [kind for kind in CLASSES if RefusedError in kind.__bases__])
 def test_a_refusal_is_no_timeout_and_no_os_error(kind: type[Exception]) -> None:
     assert issubclass(kind, RefusedError)
     assert not issubclass(kind, OSError)
@@ -127,7 +134,16 @@ def test_the_law_catches_a_message_that_only_complains() -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [circuit(), DeadlineExceededError("acme", 0.1), ThreadLimitError("acme", 4)], ids=lambda e: type(e).__name__
+    "error",
+    [
+        circuit(),
+        DeadlineExceededError("acme", 0.1),
+        ThreadLimitError("acme", 4),
+        BulkheadFullError("acme", 20, 0.5),
+        RateLimitedError("acme", 0.25),
+        NoRouteError("acme", "none is left"),
+    ],
+    ids=lambda e: type(e).__name__,
 )
 def test_a_refusal_says_that_no_money_moved(error: RefusedError) -> None:
     assert "\n  Nothing was sent, so no money moved.\n" in str(error)
@@ -169,6 +185,17 @@ def test_an_answer_in_place_of_an_error_is_named_by_its_class() -> None:
 def test_the_refusals_say_what_was_short() -> None:
     assert "its deadline passed 0.250 s ago." in str(DeadlineExceededError("acme", 0.25))
     assert "all 4 of its threads are still at work" in str(ThreadLimitError("acme", 4))
+    assert "20 calls are at work and no place came free within 0.5 s" in str(BulkheadFullError("acme", 20, 0.5))
+    assert "its queue is full" in str(BulkheadFullError("acme", 20, 0.0))
+    assert "the next slot is 0.25 s away" in str(RateLimitedError("acme", 0.25))
+    assert "pay was not called: none is left." in str(NoRouteError("pay", "none is left"))
+
+
+def test_a_gates_refusal_keeps_its_facts_for_a_program_to_read() -> None:
+    full, limited = BulkheadFullError("acme", 20, 0.5), RateLimitedError("quota", 0.25)
+    assert (full.bulkhead, full.limit, full.waited, full.retry_after) == ("acme", 20, 0.5, None)
+    assert (limited.limiter, limited.retry_after) == ("quota", 0.25)
+    assert RateLimitedError("quota", -1.0).retry_after == 0.0
 
 
 # ---------------------------------------------------------------- an open circuit

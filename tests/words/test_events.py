@@ -30,24 +30,34 @@ KINDS = sorted(
 )
 SAMPLES: dict[str, Any] = {
     "after": "open",
+    "age": 12.5,
     "answer": "found",
+    "arm": 2,
     "ask": 1,
     "attempt": 2,
     "attempts": 3,
     "before": "closed",
     "classification": UNKNOWN,
     "delay": 0.5,
+    "end": "ok",
     "error_type": "ReadTimeout",
     "generation": 7,
+    "instead_of": "Refused CircuitOpenError",
+    "kind": "last_good",
     "last_failure": "ReadTimeout",
+    "lease": 1.0,
     "name": "acme.charge",
     "open_for": 30.0,
     "ran": 1.5,
     "reason": "failure rate 60 %",
     "reference": "pay_1",
+    "route": "acme",
     "source": "thread",
     "succeeded": True,
+    "tried": ("acme", "globex"),
     "value": {"card": SECRET},
+    "wait": 0.25,
+    "won": True,
 }
 
 
@@ -55,7 +65,7 @@ def declared(kind: type[Event]) -> dict[str, Any]:
     return get_type_hints(kind, {"Classification": Classification})
 
 
-def sample(kind: type[Event], **more: Any) -> Event:
+def sample(kind: type[Event], /, **more: Any) -> Event:
     return kind(**{field: SAMPLES[field] for field in declared(kind)} | more)
 
 
@@ -66,15 +76,23 @@ def other_than(value: object) -> object:
 def test_every_event_is_known_here() -> None:
     assert {kind.__name__ for kind in KINDS} == {
         "Event",
+        "BulkheadResized",
         "CallAbandoned",
+        "CallHedged",
         "CallRefused",
+        "CallRouted",
         "CircuitChanged",
+        "FallbackUsed",
         "InquiryAnswered",
         "LateResult",
         "OutcomeUnknown",
+        "PlaceLapsed",
         "ProbeLost",
+        "RateChanged",
         "RetriesExhausted",
         "RetryScheduled",
+        "RouteChanged",
+        "SlotAwaited",
         "ThresholdCrossed",
     }
 
@@ -126,7 +144,7 @@ def test_two_events_are_equal_exactly_when_every_shown_field_is(kind: type[Event
 class ByName:
     """The saboteur: the speaker is all it compares."""
 
-    def __init__(self, kind: type[Event], **more: Any) -> None:
+    def __init__(self, kind: type[Event], /, **more: Any) -> None:
         self.event = sample(kind, **more)
 
     def __eq__(self, other: object) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from array import array
 from collections import deque
-from math import inf
+from math import inf, ulp
 from typing import TYPE_CHECKING, Final, Protocol, final
 
 from finresilience._checks import positive_count, refuse, seconds_of
@@ -92,7 +92,7 @@ class TimeWindow:
         if self.seconds < 1e-6:
             refuse("seconds", seconds, "at least a microsecond")
         self.buckets: int = positive_count("buckets", buckets, most=60)
-        self._width = self.seconds / self.buckets
+        self._width = _width(self.seconds, self.buckets)
 
     def start(self, now: float) -> LiveWindow:
         """Return an empty live window that begins now."""
@@ -101,6 +101,16 @@ class TimeWindow:
     def __repr__(self) -> str:
         """Show how it was made."""
         return f"TimeWindow({self.seconds:g}, buckets={self.buckets})"
+
+
+def _width(seconds: float, buckets: int) -> float:
+    """Return how long a bucket lasts: its share of the window, or a hair less where a float cannot hold the share.
+
+    A hair more, and a call whose age reaches the window's length could still be in the oldest bucket.
+    """
+    width = seconds / buckets
+    (length, parts), (piece, pieces) = seconds.as_integer_ratio(), width.as_integer_ratio()
+    return width if piece * buckets * parts == length * pieces else width - 2.0 * ulp(width)
 
 
 @final

@@ -12,24 +12,30 @@ from typing import TYPE_CHECKING, Any
 from finresilience.context import current, leave
 from finresilience.errors import ExpiredError
 from finresilience.policies.call import Call, exhaustions
-from finresilience.policies.lanes import breaker_of, core_of, deposits, first, looked, narrowed
+from finresilience.policies.lanes import breaker_of, core_of, direct, first, looked, narrowed, pair, passed
 from finresilience.policies.limits import LEAST, MOST, after_expiry, asyncio_kit, trio_kit
-from finresilience.policies.shells import ago_on, arun, settled
+from finresilience.policies.shells import aended, ahanded, arun, settled
 
 if TYPE_CHECKING:
     from finresilience.cores.window import LiveWindow
-    from finresilience.policies.lanes import Fn
+    from finresilience.policies.lanes import Finish, Fn
     from finresilience.policies.plan import Plan
 
 
 def async_lane(plan: Plan, fn: Fn) -> Fn:
     """Return the async function that makes a call under `plan`."""
-    breaker = plan.breaker
-    if (breaker is not None and breaker.core is None) or deposits(plan):
+    if plan.inside is not None:
+        fn = async_lane(plan.inside, fn)
+    if not direct(plan):
         return _aslow(plan, fn)
-    if not plan.light or (breaker is None and plan.timed):
-        return _afull(plan, fn, core_of(plan))
-    return _aretry(plan, fn) if breaker is None else _abreaker(plan, fn, core_of(plan))
+    return _agated(plan, fn) if plan.gates else _afirst(plan, fn, aended)
+
+
+def _afirst(plan: Plan, fn: Fn, finish: Finish) -> Fn:
+    """Return the lane that does no more than this plan needs."""
+    if not plan.light or (plan.breaker is None and plan.timed):
+        return _afull(plan, fn, core_of(plan), finish)
+    return _aretry(plan, fn, finish) if plan.breaker is None else _abreaker(plan, fn, core_of(plan), finish)
 
 
 def _aslow(plan: Plan, fn: Fn) -> Fn:
@@ -39,9 +45,9 @@ def _aslow(plan: Plan, fn: Fn) -> Fn:
     return guarded
 
 
-def _aretry(plan: Plan, fn: Fn) -> Fn:
+def _aretry(plan: Plan, fn: Fn, finish: Finish) -> Fn:
     plain, given_up, ends, inside = plan.plain, exhaustions, plan.ends, current.get
-    within = _afull(plan, fn, core_of(plan))
+    within = _afull(plan, fn, core_of(plan), finish)
 
     async def guarded(*args: Any, **kwargs: Any) -> Any:
         if inside() is not None:
@@ -56,16 +62,16 @@ def _aretry(plan: Plan, fn: Fn) -> Fn:
                 ends.ok += 1
                 return value
             call = looked(plan, fn, args, kwargs, value, tried=tried)
-        return settled(await ago_on(plan, call))
+        return await finish(plan, call)
 
     return guarded
 
 
-def _abreaker(plan: Plan, fn: Fn, core: Any) -> Fn:
+def _abreaker(plan: Plan, fn: Fn, core: Any, finish: Finish) -> Fn:
     owner, plain, given_up, ends, breaker = plan.owner, plan.plain, exhaustions, plan.ends, breaker_of(plan)
     slow_after = plan.slow_after
     timed = plan.timed
-    inside, within = current.get, _afull(plan, fn, core)
+    inside, within = current.get, _afull(plan, fn, core, finish)
 
     async def guarded(*args: Any, **kwargs: Any) -> Any:
         window = core.window
@@ -73,7 +79,7 @@ def _abreaker(plan: Plan, fn: Fn, core: Any) -> Fn:
             shut = core.shut
             if shut is not None and (left := shut[1] - owner._now()) > 0.0:
                 raise breaker.refusal(plan, shut, left)
-            return settled(await arun(plan, fn, args, kwargs))
+            return await finish(plan, Call(plan, fn, args, kwargs, owner._now()))
         if inside() is not None:
             return await within(*args, **kwargs)
         tried, started = given_up.number, owner._now() if timed else None
@@ -88,12 +94,12 @@ def _abreaker(plan: Plan, fn: Fn, core: Any) -> Fn:
                 ends.ok += 1
                 return value
             call = looked(plan, fn, args, kwargs, value, permit=window, tried=tried, started=started)
-        return settled(await ago_on(plan, call))
+        return await finish(plan, call)
 
     return guarded
 
 
-def _afull(plan: Plan, fn: Fn, core: Any) -> Fn:  # noqa: C901, PLR0915 - one lane, read from top to bottom
+def _afull(plan: Plan, fn: Fn, core: Any, finish: Finish) -> Fn:  # noqa: C901, PLR0915 - one lane, read from top to bottom
     owner, plain, given_up, slow_after, ends = plan.owner, plan.plain, exhaustions, plan.slow_after, plan.ends
     seconds, exact = (inf, False) if plan.timeout is None else (plan.timeout.seconds, plan.timeout.exact)
     span, alone = min(seconds, plan.deadline), plan.breaker is None
@@ -102,7 +108,7 @@ def _afull(plan: Plan, fn: Fn, core: Any) -> Fn:  # noqa: C901, PLR0915 - one la
     task_of: Any = None
     wheel_of: Any = None
     new_alarm: Any = None
-    elsewhere, inside, enter, reset = _elsewhere(plan, fn), current.get, current.set, current.reset
+    elsewhere, inside, enter, reset = _elsewhere(plan, fn, finish), current.get, current.set, current.reset
 
     async def guarded(*args: Any, **kwargs: Any) -> Any:  # noqa: C901, PLR0915 - as above
         nonlocal running_loop, task_of, wheel_of, new_alarm
@@ -131,7 +137,7 @@ def _afull(plan: Plan, fn: Fn, core: Any) -> Fn:  # noqa: C901, PLR0915 - one la
         else:
             limit = narrowed(plan.context(started, args, kwargs, alarm), started + seconds)
             if limit <= started:
-                return settled(await ago_on(plan, Call(plan, fn, args, kwargs, started, context=alarm)))
+                return await finish(plan, Call(plan, fn, args, kwargs, started, context=alarm))
             plan.begins(alarm)
             slot = wheel.arm(alarm, task, when=limit, now=started, exact=exact)
         tried, token = given_up.number, enter(alarm)
@@ -162,12 +168,12 @@ def _afull(plan: Plan, fn: Fn, core: Any) -> Fn:  # noqa: C901, PLR0915 - one la
                     ends.ok += 1
                     return value
             call = looked(plan, fn, args, kwargs, value, window, tried, started, alarm, limit, late=late)
-        return settled(await ago_on(plan, call))
+        return await finish(plan, call)
 
     return guarded
 
 
-def _elsewhere(plan: Plan, fn: Fn) -> Fn:
+def _elsewhere(plan: Plan, fn: Fn, finish: Finish) -> Fn:
     """Return the lane for trio, where its own scopes hold the limit, and for whatever else is not a task of asyncio."""
     owner, plain, given_up, slow_after, ends = plan.owner, plan.plain, exhaustions, plan.slow_after, plan.ends
     seconds = inf if plan.timeout is None else plan.timeout.seconds
@@ -179,7 +185,7 @@ def _elsewhere(plan: Plan, fn: Fn) -> Fn:
         context = plan.context(started, args, kwargs)
         limit = narrowed(context, started + seconds)
         if window is None or limit <= started:
-            return settled(await ago_on(plan, Call(plan, fn, args, kwargs, started, context=context)))
+            return await finish(plan, Call(plan, fn, args, kwargs, started, context=context))
         plan.begins(context)
         if new_scope is None and "trio" in sys.modules:
             new_scope, time = trio_kit()
@@ -207,6 +213,52 @@ def _elsewhere(plan: Plan, fn: Fn) -> Fn:
                 ends.ok += 1
                 return value
             call = looked(plan, fn, args, kwargs, value, window, tried, started, context, limit, late=late)
-        return settled(await ago_on(plan, call))
+        return await finish(plan, call)
+
+    return guarded
+
+
+# --- gates ---------------------------------------------------------------------------------------------------------
+
+
+def _agated(plan: Plan, fn: Fn) -> Fn:
+    if plan.lone:
+        return _alone_gate(plan, fn)
+    core, half, one, two = core_of(plan), _afirst(plan, fn, ahanded), *pair(plan.gates)
+    take, leave_one = one.take, one.leave
+
+    async def guarded(*args: Any, **kwargs: Any) -> Any:
+        hold: object = None
+        if core.window is None:
+            value = await half(*args, **kwargs)
+        elif (hold := take()) is None or (two is not None and not passed(two, one, hold)):
+            value = Call(plan, fn, args, kwargs, plan.owner._now())
+        else:
+            try:
+                value = await half(*args, **kwargs)
+            finally:
+                leave_one(hold)
+        if value.__class__ is not Call:
+            return value
+        try:
+            return await aended(plan, value)
+        finally:
+            del value
+
+    return guarded
+
+
+def _alone_gate(plan: Plan, fn: Fn) -> Fn:
+    gate, inside = plan.gates[0], current.get
+    take, leave_gate = gate.take, gate.leave
+
+    async def guarded(*args: Any, **kwargs: Any) -> Any:
+        hold = take() if inside() is None else None
+        if hold is None:
+            return settled(await arun(plan, fn, args, kwargs))
+        try:
+            return await fn(*args, **kwargs)
+        finally:
+            leave_gate(hold)
 
     return guarded

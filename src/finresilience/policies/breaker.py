@@ -300,12 +300,14 @@ class CircuitBreaker(Guarding):
     def restore(self, snapshot: Mapping[str, object]) -> None:
         """Go on from where `snapshot` was taken. A half-open circuit comes back open and ready to probe.
 
+        An open one waits out the rest, and no longer than its own `OpenFor.cap`: what shall hold for longer is `force_open`.
+
         Raises:
             ConfigurationError: if it is not a snapshot; the circuit is left as it was.
         """
         from finresilience.policies.snapshot import checked_snapshot
 
-        saved = checked_snapshot(snapshot)
+        saved = checked_snapshot(snapshot, cap=self.core.settings.open_for.cap)
         self._act(lambda core, now: core.load(now, **saved))
 
     def per(self, key: Callable[..., Hashable], *, at_most: int) -> PerKey:

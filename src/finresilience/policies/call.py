@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from finresilience.cores.breaker import Permit
     from finresilience.policies.breaker import CircuitBreaker
+    from finresilience.policies.gates import Gate
     from finresilience.policies.plan import Plan
 
 T = TypeVar("T")
@@ -84,6 +85,7 @@ class Call:
         "context",
         "deadline",
         "fn",
+        "holds",
         "join",
         "kwargs",
         "limit",
@@ -121,6 +123,7 @@ class Call:
         self.limit: float = inf
         self.breaker: CircuitBreaker | None = None if plan.breaker is None else plan.breaker.choose(args, kwargs)
         self.permit: Permit | None = None
+        self.holds: list[tuple[Gate, object]] = []  # what the attempt holds of the gates it passed
         self.running: bool = False  # whether an attempt is under way
         self.wait: float | None = 0.0  # seconds before the next attempt; None once the call has ended
         self.join: Join = Join(
@@ -165,11 +168,44 @@ class Call:
             elif not self._inside_own_probe():
                 return self._refuse(Refused(CircuitOpenError, answer), Stop.CIRCUIT)
             self._probing = isinstance(self.permit, Probe)
+        self._begin(now)
+        return True
+
+    def gates(self) -> tuple[Gate, ...]:
+        """Return the gates of this call; a family is asked which of its own it is."""
+        if not self.plan.chosen:
+            return self.plan.gates
+        chosen: list[Gate] = []
+        for gate in self.plan.gates:
+            choose: Callable[..., Gate] | None = getattr(gate, "choose", None)
+            chosen.append(gate if choose is None else choose(self.args, self.kwargs))
+        return tuple(chosen)
+
+    def let_in(self) -> bool:
+        """Return whether the attempt may be made, now that every gate has let it in; its time begins here, not in a queue."""
+        now = self.plan.owner._now()
+        if now >= self.deadline:
+            return self.turned_away(DeadlineExceededError(self.plan.owner.name, now - self.deadline))
+        self._begin(now)
+        return True
+
+    def turned_away(self, refusal: RefusedError) -> bool:
+        """Take note that a gate refused the attempt: it was not sent, and it says nothing about the provider (law 5). Return False."""
+        self._leave_gates()
+        self._give_back()
+        late = isinstance(refusal, DeadlineExceededError)
+        return self._refuse(Refused(refusal), Stop.DEADLINE if late else Stop.REFUSED)
+
+    def _begin(self, now: float) -> None:
         self.attempt_started = now
         self._timed = True
         timeout = self.plan.timeout
         self.limit = self.deadline if timeout is None else min(self.deadline, now + timeout.seconds)
-        return True
+
+    def _leave_gates(self) -> None:
+        while self.holds:
+            gate, hold = self.holds.pop()
+            gate.leave(hold)
 
     def enter(self) -> CallContext:
         """Return the context of the attempt that begins now; each attempt has its own, so that a leftover of one marks no other."""
@@ -204,6 +240,8 @@ class Call:
     def returned(self, value: Any, *, late: bool = False) -> None:
         """Take the answer of an attempt; `late` where it came after its expiry: it wins, and counts as slow (law 3)."""
         plan, now = self.plan, self.plan.owner._now()
+        if self.holds:
+            self._leave_gates()
         self.running = False
         verdict = None
         if value.__class__ not in plan.plain:
@@ -225,6 +263,8 @@ class Call:
     def failed(self, error: Exception) -> None:
         """Take the error of an attempt."""
         plan, now = self.plan, self.plan.owner._now()
+        if self.holds:
+            self._leave_gates()
         self.running = False
         self.context.over = plan.marks_sent  # said before we look at the mark: what comes later must not be sent
         sent = self.context.sent
@@ -244,13 +284,17 @@ class Call:
     def abandoned(self) -> None:
         """Take note that somebody outside cancelled the call, in an attempt or between two. Every permit goes back."""
         plan, now = self.plan, self.plan.owner._now()
+        self._leave_gates()
         plan.ends.abandoned += 1
-        if self.permit is not None and self.breaker is not None and now >= self.deadline and self._fair(now):
+        if self.running and self.permit is not None and self.breaker is not None and now >= self.deadline and self._fair(now):
             self.breaker.settle(self.permit, now, failed=True, failure="ExpiredError")  # an inherited deadline, not a whim
             self.permit = None
         self._give_back()
         may_be_sent = self.join.end() is End.UNKNOWN or (self.running and (self.context.sent or not plan.marks_sent))
         self._error = None
+        outer = self.context.outer
+        if outer is not None and outer.won:
+            return  # a hedge that another arm of the same call, under the same key, has beaten: how the call ended is known
         if may_be_sent and plan.effect is not Effect.READ and plan.speaks:
             attempt, ran = self.join.sent + 1, now - self.attempt_started if self._timed else None
             plan.owner._publish(CallAbandoned(name=plan.owner.name, attempt=attempt, ran=ran, reference=self.context.reference))

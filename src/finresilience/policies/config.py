@@ -20,7 +20,7 @@ from finresilience.policies.timeout import Timeout
 if TYPE_CHECKING:
     from finresilience.policies.base import Policy
 
-_SECTIONS = ("circuit_breaker", "retry", "timeout")
+_SECTIONS = ("rate_limit", "circuit_breaker", "retry", "quota", "bulkhead", "timeout")
 _PLAIN = ("deadline", "effect", "marks_sent", "inner_attempts")
 _NO_DATA = frozenset({"budget", "chance", "classify", "clock", "effect", "listeners", "retry_result", "rules"})  # these are objects
 _BACKOFFS = {
@@ -37,12 +37,16 @@ _BACKOFFS = {
 
 @final
 class PipelineConfig:
-    """The settings of one pipeline as data: `deadline`, `effect`, and a table each for `circuit_breaker`, `retry`, `timeout`.
+    """The settings of one pipeline as data: `deadline`, `effect`, and a table each for the policies.
+
+    The tables are `rate_limit` (asked once for a call), `circuit_breaker`, `retry`, `quota` (asked for each attempt), `bulkhead` and
+    `timeout`.
 
     Args:
         name: the operation.
         data: the settings. `retry.backoff` is a table with `kind` and that schedule's arguments; `circuit_breaker.window` is
-            `{seconds = 60}` or `{calls = 100}`.
+            `{seconds = 60}` or `{calls = 100}`. A limiter is `{limit = 100, per = 1.0, burst = 20, max_wait = 0.5}`, or, with
+            `sliding = true`, one without `burst`.
 
     Raises:
         ConfigurationError: if anything in it is unknown or unusable.
@@ -85,6 +89,11 @@ class PipelineConfig:
 
     def _policies(self) -> list[Policy]:
         made: list[Policy] = []
+        if "rate_limit" in self.data:
+            made.append(_limiter("rate_limit", self.data["rate_limit"]))
+            if not {"circuit_breaker", "retry"} & set(self.data):
+                message = "rate_limit is asked once for a whole call, so it needs a circuit_breaker or a retry inside of it: take quota"
+                raise ConfigurationError(message)
         if "circuit_breaker" in self.data:
             settings = _table("circuit_breaker", self.data["circuit_breaker"])
             if "window" in settings:
@@ -95,6 +104,10 @@ class PipelineConfig:
             if "backoff" in settings:
                 settings["backoff"] = _backoff(_table("backoff", settings["backoff"]))
             made.append(_made(Retry, "retry", settings))
+        if "quota" in self.data:
+            made.append(_limiter("quota", self.data["quota"]))
+        if "bulkhead" in self.data:
+            made.append(_made(_bulkhead(), "bulkhead", _table("bulkhead", self.data["bulkhead"])))
         if "timeout" in self.data:
             made.append(_made(Timeout, "timeout", _table("timeout", self.data["timeout"])))
         return made
@@ -125,6 +138,27 @@ def _made(kind: Any, name: str, settings: dict[str, Any]) -> Any:
     except TypeError as error:  # an argument that is missing
         message = f"{name}: {error}"
         raise ConfigurationError(message) from error
+
+
+def _bulkhead() -> Any:
+    from finresilience.policies.bulkhead import Bulkhead
+
+    return Bulkhead
+
+
+def _limiter(name: str, value: object) -> Policy:
+    """Return the limiter of a table: `limit`, `per`, and `burst` (a bucket) or `sliding = true`; `max_wait`."""
+    from finresilience.cores.limiter import SlidingWindow, TokenBucket
+    from finresilience.policies.limiter import RateLimiter
+
+    settings = _table(name, value)
+    sliding = settings.pop("sliding", False)
+    if not isinstance(sliding, bool):
+        refuse(f"{name}.sliding", sliding, "true or false")
+    kind = SlidingWindow if sliding else TokenBucket
+    own: dict[str, Any] = {key: settings.pop(key) for key in ("max_wait", "name") if key in settings}
+    made: RateLimiter = _made(RateLimiter, name, {"rule": _made(kind, name, settings), "name": name.replace("_", " "), **own})
+    return made
 
 
 def _window(settings: dict[str, Any]) -> TimeWindow | CountWindow:

@@ -50,7 +50,7 @@ def _unknown(call: Call, error: Exception | None, value: object) -> Exception:
     plan = call.plan
     try:
         name = type(value if error is None else error).__name__
-        if plan.speaks and plan.inquiry is None:  # with an inquiry, it tells if nobody knew
+        if plan.speaks and plan.inquiry is None and not plan.hushed:  # with an inquiry, it tells if nobody knew
             plan.owner._publish(
                 OutcomeUnknown(name=plan.owner.name, attempts=call.join.sent, error_type=name, reference=call.context.reference)
             )

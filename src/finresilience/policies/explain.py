@@ -55,7 +55,7 @@ def _times(number: int, what: str) -> str:
 
 def explain(name: str, plan: Plan, *, inner_attempts: int, workers: int) -> Explanation:
     """Return the worst case of `plan`."""
-    attempts = (1 if plan.retry is None else plan.retry.settings.attempts) * inner_attempts
+    attempts = _attempts(plan) * inner_attempts
     return Explanation(
         name=name,
         effect=plan.effect.value,
@@ -68,14 +68,30 @@ def explain(name: str, plan: Plan, *, inner_attempts: int, workers: int) -> Expl
     )
 
 
+def _attempts(plan: Plan) -> int:
+    """The most attempts that one call makes: of every retry, in every arm, in every layer."""
+    own = 1 if plan.retry is None else plan.retry.settings.attempts
+    arms = 1 if plan.hedge is None else 1 + plan.hedge.extra
+    return own * arms * (1 if plan.inside is None else _attempts(plan.inside))
+
+
 def _seconds(plan: Plan) -> float:
-    """The longest one call may take, if everything that can be waited for is waited for."""
-    each = inf if plan.timeout is None else plan.timeout.seconds
+    """The longest one call may take, if everything that can be waited for is waited for. Arms of a hedge run side by side."""
+    inside = inf if plan.inside is None else _seconds(plan.inside)
+    each = min(inside, inf if plan.timeout is None else plan.timeout.seconds) + sum(map(_longest_wait, plan.gates))
+    once = sum(map(_longest_wait, plan.stages))
     if plan.retry is None:
-        return min(each, plan.deadline)
+        return min(once + each, plan.deadline)
     settings = plan.retry.settings
     waits = (settings.attempts - 1) * max(settings.backoff.cap, settings.max_retry_after)
-    return min(each * settings.attempts + waits, settings.max_elapsed + each, plan.deadline)
+    return min(once + each * settings.attempts + waits, once + settings.max_elapsed + each, plan.deadline)
+
+
+def _longest_wait(policy: object) -> float:
+    """How long a call may stand at a gate; a family waits as its template does, and once more for a total."""
+    total = getattr(policy, "total", None)
+    wait: float = getattr(getattr(policy, "_template", policy), "max_wait", 0.0)
+    return wait + (0.0 if total is None else _longest_wait(total))
 
 
 def _warnings(plan: Plan, inner_attempts: int) -> list[str]:
@@ -91,6 +107,11 @@ def _warnings(plan: Plan, inner_attempts: int) -> list[str]:
             "a plain function is not stopped by Timeout: hand remaining() to its client, or set thread_limit",
         ),
         (lease <= seconds < inf, "probe_lease is not longer than the timeout: a slow probe never counts"),
+        (
+            plan.deadline <= sum(map(_longest_wait, (*plan.stages, *plan.gates))),
+            "the whole deadline may pass in a queue: it is not longer than max_wait",
+        ),
+        (plan.inside is not None, "an order of your own: policies on one side of the break do not know of those on the other"),
         (plan.retry is not None and plan.effect is Effect.UNSAFE, "UNSAFE: only what is known not to have happened is tried again"),
         (plan.effect is not Effect.READ and plan.inquiry is None, "no inquiry: unknown outcomes are left to reconciliation"),
     )

@@ -60,7 +60,7 @@ class Inquiry:
         except BaseException:
             _abandoned(plan, call, outcome)
             raise
-        return _unanswered(plan, call, outcome)
+        return unanswered(plan, call, outcome)
 
     async def aask(self, plan: Plan, call: Call, outcome: Unknown) -> Outcome[Any]:
         """Return what the provider says, or the outcome as it was."""
@@ -77,7 +77,7 @@ class Inquiry:
         except BaseException:
             _abandoned(plan, call, outcome)
             raise
-        return _unanswered(plan, call, outcome)
+        return unanswered(plan, call, outcome)
 
     def _answer(self, plan: Plan, call: Call) -> object:
         token, asking = current.set(_context(plan, call)), _asking.set((*_asking.get(), self))
@@ -170,7 +170,8 @@ def _attempts(outcome: Unknown) -> int:
     return error.attempts if isinstance(error, UnknownOutcomeError) else 1
 
 
-def _unanswered(plan: Plan, call: Call, outcome: Unknown) -> Unknown:
+def unanswered(plan: Plan, call: Call, outcome: Unknown) -> Unknown:
+    """Tell that nobody knows how the call ended, and return the outcome as it was."""
     error, owner = outcome.error, plan.owner
     last = type(error.__cause__ or getattr(error, "value", None)).__name__
     owner._publish(OutcomeUnknown(name=owner.name, attempts=_attempts(outcome), error_type=last, reference=call.context.reference))

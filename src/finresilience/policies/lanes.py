@@ -6,6 +6,7 @@ whatever else happens, a `Call` takes over. There is a lane for each amount of w
     retry alone            nothing but the call
     breaker (and retry)    the closed window and one look at the clock
     everything             a context, a limit, a window; also for a call inside a call, or in a block with a deadline or a key
+    gates                  a place in the bulkhead or a slot of the quota, round the first attempt of one of the above
 
 The repetition is deliberate: a shared body would cost more than the guarding itself. The lanes of async functions are in `alanes`.
 """
@@ -18,26 +19,41 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from finresilience.context import CallContext, current, leave
 from finresilience.cores.window import BlindWindow
 from finresilience.policies.call import Call, exhaustions
-from finresilience.policies.shells import go_on, run, settled
+from finresilience.policies.shells import ended, handed, run, settled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from finresilience.cores.breaker import BreakerCore, Permit
     from finresilience.policies.breaker import CircuitBreaker
+    from finresilience.policies.gates import Gate
     from finresilience.policies.plan import Plan
 
 Fn: TypeAlias = "Callable[..., Any]"
+Finish: TypeAlias = "Callable[[Plan, Call], Any]"  # what a lane does with a call that its first attempt did not end
 
 
 def sync_lane(plan: Plan, fn: Fn) -> Fn:
     """Return the function that makes a sync call under `plan`."""
-    breaker, threads = plan.breaker, None if plan.timeout is None else plan.timeout.threads
-    if threads is not None or (breaker is not None and breaker.core is None) or deposits(plan):
+    if plan.inside is not None:
+        fn = sync_lane(plan.inside, fn)
+    threads = None if plan.timeout is None else plan.timeout.threads
+    if threads is not None or not direct(plan):
         return _slow(plan, fn)
-    if not plan.light or (breaker is None and plan.timed):
-        return _full(plan, fn, core_of(plan))
-    return _retry(plan, fn) if breaker is None else _breaker(plan, fn, core_of(plan))
+    return _gated(plan, fn) if plan.gates else _first(plan, fn, ended)
+
+
+def direct(plan: Plan) -> bool:
+    """Return whether a lane may make the first attempt itself: nothing stands round the call, and nothing depends on its arguments."""
+    whole = not plan.staged and not plan.chosen
+    return whole and (plan.breaker is None or plan.breaker.core is not None) and not deposits(plan)
+
+
+def _first(plan: Plan, fn: Fn, finish: Finish) -> Fn:
+    """Return the lane that does no more than this plan needs."""
+    if not plan.light or (plan.breaker is None and plan.timed):
+        return _full(plan, fn, core_of(plan), finish)
+    return _retry(plan, fn, finish) if plan.breaker is None else _breaker(plan, fn, core_of(plan), finish)
 
 
 def deposits(plan: Plan) -> bool:
@@ -78,9 +94,9 @@ def _slow(plan: Plan, fn: Fn) -> Fn:
 # --- retry alone ---------------------------------------------------------------------------------------------------
 
 
-def _retry(plan: Plan, fn: Fn) -> Fn:
+def _retry(plan: Plan, fn: Fn, finish: Finish) -> Fn:
     plain, given_up, ends, inside = plan.plain, exhaustions, plan.ends, current.get
-    within = _full(plan, fn, core_of(plan))
+    within = _full(plan, fn, core_of(plan), finish)
 
     def guarded(*args: Any, **kwargs: Any) -> Any:
         if inside() is not None:
@@ -95,7 +111,7 @@ def _retry(plan: Plan, fn: Fn) -> Fn:
                 ends.ok += 1
                 return value
             call = looked(plan, fn, args, kwargs, value, tried=tried)
-        return settled(go_on(plan, call))
+        return finish(plan, call)
 
     return guarded
 
@@ -103,11 +119,11 @@ def _retry(plan: Plan, fn: Fn) -> Fn:
 # --- a breaker, perhaps with retry ---------------------------------------------------------------------------------
 
 
-def _breaker(plan: Plan, fn: Fn, core: Any) -> Fn:
+def _breaker(plan: Plan, fn: Fn, core: Any, finish: Finish) -> Fn:
     if plan.timed:
-        return _timed_breaker(plan, fn, core)
+        return _timed_breaker(plan, fn, core, finish)
     owner, plain, given_up, ends, breaker = plan.owner, plan.plain, exhaustions, plan.ends, breaker_of(plan)
-    inside, within = current.get, _full(plan, fn, core)
+    inside, within = current.get, _full(plan, fn, core, finish)
 
     def guarded(*args: Any, **kwargs: Any) -> Any:
         window = core.window
@@ -115,7 +131,7 @@ def _breaker(plan: Plan, fn: Fn, core: Any) -> Fn:
             shut = core.shut
             if shut is not None and (left := shut[1] - owner._now()) > 0.0:
                 raise breaker.refusal(plan, shut, left)
-            return settled(run(plan, fn, args, kwargs))
+            return finish(plan, Call(plan, fn, args, kwargs, owner._now()))
         if inside() is not None:
             return within(*args, **kwargs)
         tried = given_up.number
@@ -129,15 +145,15 @@ def _breaker(plan: Plan, fn: Fn, core: Any) -> Fn:
                 ends.ok += 1
                 return value
             call = looked(plan, fn, args, kwargs, value, permit=window, tried=tried)
-        return settled(go_on(plan, call))
+        return finish(plan, call)
 
     return guarded
 
 
-def _timed_breaker(plan: Plan, fn: Fn, core: Any) -> Fn:
+def _timed_breaker(plan: Plan, fn: Fn, core: Any, finish: Finish) -> Fn:
     owner, plain, given_up, ends, breaker = plan.owner, plan.plain, exhaustions, plan.ends, breaker_of(plan)
     slow_after = plan.slow_after
-    inside, within = current.get, _full(plan, fn, core)
+    inside, within = current.get, _full(plan, fn, core, finish)
 
     def guarded(*args: Any, **kwargs: Any) -> Any:
         window = core.window
@@ -145,7 +161,7 @@ def _timed_breaker(plan: Plan, fn: Fn, core: Any) -> Fn:
             shut = core.shut
             if shut is not None and (left := shut[1] - owner._now()) > 0.0:
                 raise breaker.refusal(plan, shut, left)
-            return settled(run(plan, fn, args, kwargs))
+            return finish(plan, Call(plan, fn, args, kwargs, owner._now()))
         if inside() is not None:
             return within(*args, **kwargs)
         tried, started = given_up.number, owner._now()
@@ -160,7 +176,7 @@ def _timed_breaker(plan: Plan, fn: Fn, core: Any) -> Fn:
                 ends.ok += 1
                 return value
             call = looked(plan, fn, args, kwargs, value, permit=window, tried=tried, started=started)
-        return settled(go_on(plan, call))
+        return finish(plan, call)
 
     return guarded
 
@@ -168,7 +184,7 @@ def _timed_breaker(plan: Plan, fn: Fn, core: Any) -> Fn:
 # --- everything ----------------------------------------------------------------------------------------------------
 
 
-def _full(plan: Plan, fn: Fn, core: Any) -> Fn:
+def _full(plan: Plan, fn: Fn, core: Any, finish: Finish) -> Fn:
     owner, plain, given_up, slow_after, ends = plan.owner, plan.plain, exhaustions, plan.slow_after, plan.ends
     seconds = inf if plan.timeout is None else plan.timeout.seconds
     span = min(seconds, plan.deadline)
@@ -184,7 +200,7 @@ def _full(plan: Plan, fn: Fn, core: Any) -> Fn:
             context = plan.context(started, args, kwargs)
             limit = narrowed(context, started + seconds)
         if window is None or limit <= started:
-            return settled(go_on(plan, Call(plan, fn, args, kwargs, started, context=context)))
+            return finish(plan, Call(plan, fn, args, kwargs, started, context=context))
         if not alone:
             plan.begins(context)
         tried, token = given_up.number, current.set(context)
@@ -201,7 +217,7 @@ def _full(plan: Plan, fn: Fn, core: Any) -> Fn:
                 ends.ok += 1
                 return value
             call = looked(plan, fn, args, kwargs, value, window, tried, started, context, limit, late=now >= limit)
-        return settled(go_on(plan, call))
+        return finish(plan, call)
 
     return guarded
 
@@ -215,6 +231,66 @@ def narrowed(context: CallContext, limit: float) -> float:
     if deadline == inf:
         context.deadline = None
     return deadline
+
+
+# --- gates ---------------------------------------------------------------------------------------------------------
+
+
+def _gated(plan: Plan, fn: Fn) -> Fn:
+    if plan.lone:
+        return _lone_gate(plan, fn)
+    core, half, one, two = core_of(plan), _first(plan, fn, handed), *pair(plan.gates)
+    take, leave_one = one.take, one.leave
+
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        hold: object = None
+        if core.window is None:
+            value = half(*args, **kwargs)
+        elif (hold := take()) is None or (two is not None and not passed(two, one, hold)):
+            value = Call(plan, fn, args, kwargs, plan.owner._now())
+        else:
+            try:
+                value = half(*args, **kwargs)
+            finally:
+                leave_one(hold)
+        if value.__class__ is not Call:
+            return value
+        try:
+            return ended(plan, value)
+        finally:
+            del value
+
+    return guarded
+
+
+def _lone_gate(plan: Plan, fn: Fn) -> Fn:
+    """Return the lane of a gate that stands alone: it judges nothing, so whatever comes out of the function passes as it is."""
+    gate, inside = plan.gates[0], current.get
+    take, leave = gate.take, gate.leave
+
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        hold = take() if inside() is None else None
+        if hold is None:
+            return settled(run(plan, fn, args, kwargs))
+        try:
+            return fn(*args, **kwargs)
+        finally:
+            leave(hold)
+
+    return guarded
+
+
+def pair(gates: tuple[Gate, ...]) -> tuple[Gate, Gate | None]:
+    """Return the gate that gives a place, and the one to ask once it is held: where neither waits, nobody sees their order."""
+    return gates[-1], gates[0] if len(gates) > 1 else None
+
+
+def passed(quota: Gate, place: Gate, hold: object) -> bool:
+    """Return whether the quota has a slot now; if not, the place is given back."""
+    if quota.take() is not None:
+        return True
+    place.leave(hold)
+    return False
 
 
 # --- handing over --------------------------------------------------------------------------------------------------

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from math import inf
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Any, final
 
 from finresilience._checks import positive_count, refuse, seconds_of
-from finresilience.errors import ConfigurationError
+from finresilience.errors import ConfigurationError, DecorationError
 from finresilience.events import log_event
 from finresilience.outcome import Effect
 from finresilience.policies.decorate import Kind, kind_of
 from finresilience.policies.guarding import Guarding, checked_rules
-from finresilience.policies.plan import Ends, Plan
+from finresilience.policies.order import check_effect, placed, planned
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -22,19 +21,8 @@ if TYPE_CHECKING:
     from finresilience.clock import Clock
     from finresilience.events import Listener
     from finresilience.policies.base import F, Policy
-    from finresilience.policies.breaker import CircuitBreaker
     from finresilience.policies.explain import Explanation
-    from finresilience.policies.per import PerKey
-    from finresilience.policies.retry import Retry
-    from finresilience.policies.timeout import Timeout
-
-# The roles from outside to inside, with the reason why each stands outside the next.
-_ORDER: Final = {
-    "CircuitBreaker": "an open circuit must not be retried against",
-    "Retry": "each attempt needs a limit of its own",
-    "Timeout": "",
-}
-_ROLES: Final = tuple(_ORDER)
+    from finresilience.policies.plan import Ends
 
 
 @final
@@ -46,7 +34,9 @@ class Pipeline(Guarding):
 
     Args:
         name: the operation, such as "acme.charge". Idempotency keys are derived from it: renaming it changes them.
-        policies: outermost first: CircuitBreaker, Retry, Timeout; each at most once.
+        policies: outermost first: Fallback, RateLimiter (fairness), Hedge, CircuitBreaker, Retry, RateLimiter (the provider's
+            quota, for each attempt), Bulkhead, Timeout; each at most once in its place. One limiter with neither hedge, breaker nor
+            retry inside of it is the quota.
         classify: what errors and answers mean; inherited by the policies. By default `payments_classifier()`.
         deadline: seconds for the whole call, waits included; an outer, earlier deadline stays in force.
         effect: what happens if the call is carried out twice.
@@ -54,7 +44,8 @@ class Pipeline(Guarding):
         reference: from the call's arguments to your own reference of it, for events, logs and inquiries.
         marks_sent: True where the function calls `mark_sent()` before anything leaves: what fails earlier is known not applied.
         inner_attempts: how many attempts the client inside makes by itself; more than one is warned about.
-        allow_order: True to take another order, with all that follows.
+        allow_order: True to take another order, with all that follows: the policies then nest plainly where they leave the order above,
+            and those inside are no longer told what those outside do.
         clock: tells the time, to every policy that was given no clock of its own; by default the one that a policy was given.
         listeners: hear every event.
 
@@ -62,7 +53,7 @@ class Pipeline(Guarding):
         ConfigurationError: if an argument cannot work, or the order is dangerous; the message says why.
     """
 
-    __slots__ = ("_inner_attempts", "_sync_guarded", "policies")
+    __slots__ = ("_inner_attempts", "_siblings", "_sync_guarded", "policies")
 
     def __init__(
         self,
@@ -86,7 +77,7 @@ class Pipeline(Guarding):
         self.policies: tuple[Policy, ...] = policies
         self._inner_attempts = positive_count("inner_attempts", inner_attempts, most=1000)
         self._sync_guarded = False
-        breaker, retry, timeout = _placed(policies, allow_order=allow_order)
+        places = placed(policies, allow_order=allow_order)
         if not isinstance(effect, Effect):
             refuse("effect", effect, "an Effect, such as Effect.IDEMPOTENT")
         for argument, function in (("key", key), ("reference", reference)):
@@ -98,17 +89,16 @@ class Pipeline(Guarding):
         if clock is not None:
             for policy in policies:
                 policy.adopt(clock)
-        self._own_plan = Plan(
-            self,
-            breaker=breaker,
-            retry=retry,
-            timeout=timeout,
-            classifier=checked_rules(classify),
+        self._siblings: dict[Effect, Sibling] = {}
+        self._own_plan = planned(
+            places,
+            owner=self,
             effect=effect,
+            classifier=checked_rules(classify),
+            marks_sent=marks_sent,
             key_of=key,
             reference_of=reference,
             deadline=inf if deadline is None else seconds_of("deadline", deadline),
-            marks_sent=marks_sent,
         )
 
     def _decorate(self, fn: F) -> F:
@@ -118,6 +108,11 @@ class Pipeline(Guarding):
         return super()._decorate(fn)
 
     def _check_sync(self) -> None:
+        if self._plan.hedge is not None:
+            message = (
+                f"{self.name} has a Hedge, which guards async functions only: the loser of a race must be stopped, and a thread cannot be"
+            )
+            raise DecorationError(message)
         self._sync_guarded = True
         if self._plan.inquiry is not None and self._plan.inquiry.is_async:
             raise _mixed(self.name)
@@ -146,9 +141,19 @@ class Pipeline(Guarding):
             if is_async and self._sync_guarded:
                 raise _mixed(self.name)
             self._plan.inquiry = Inquiry(fn, waits, is_async=is_async)
+            for sibling in self._siblings.values():
+                sibling._plan.inquiry = self._plan.inquiry
             return fn
 
         return register
+
+    def _with_effect(self, effect: Effect) -> Pipeline | Sibling:
+        """Return what guards calls of another effect by these same policies. Internal: a client learns the effect from each request."""
+        if effect is self._plan.effect:
+            return self
+        if effect not in self._siblings:
+            self._siblings[effect] = Sibling(self, effect)
+        return self._siblings[effect]
 
     def explain(self, *, workers: int = 1) -> Explanation:
         """Return what can happen at worst: latency, attempts, amplification, and what to worry about.
@@ -182,33 +187,20 @@ class Pipeline(Guarding):
         return PipelineConfig.from_toml(path, name).build(**rules)
 
 
-def _placed(policies: tuple[Policy, ...], *, allow_order: bool) -> tuple[CircuitBreaker | PerKey | None, Retry | None, Timeout | None]:
-    """Sort the policies into their places, or say why they do not fit."""
-    places = [_place(policy) for policy in policies]
-    if len(set(places)) < len(places):
-        twice = _ROLES[next(place for place in places if places.count(place) > 1)]
-        message = f"two of {twice} in one pipeline: put the second into a pipeline of its own, round the first"
-        raise ConfigurationError(message)
-    for outer, inner in pairwise(places):
-        if outer > inner and not allow_order:
-            reason = _ORDER[_ROLES[inner]]
-            message = f"{_ROLES[inner]} belongs outside {_ROLES[outer]}: {reason} (allow_order=True takes it so)"
-            raise ConfigurationError(message)
-    by_place: dict[int, Any] = dict(zip(places, policies, strict=True))
-    return by_place.get(0), by_place.get(1), by_place.get(2)
+@final
+class Sibling(Guarding):
+    """A pipeline's policies for calls of another effect: the same breaker, budgets and places, and the same counts."""
 
+    __slots__ = ("_pipeline",)
 
-def _place(policy: object) -> int:
-    role = policy.role if isinstance(policy, Guarding) else ""
-    if role not in _ORDER:
-        message = f"a Pipeline takes policies ({', '.join(_ROLES)}), outermost first, not a {type(policy).__name__}"
-        raise ConfigurationError(message)
-    # A breaker keeps its rules for calls outside the pipeline; others would silently lose what they were told.
-    own = getattr(policy, "_classify", None) is not None or getattr(policy, "_effect", None) is not None
-    if own and role != "CircuitBreaker":
-        message = f"{policy!r} has classify= or effect= of its own: give them to the Pipeline, once, and its policies inherit them"
-        raise ConfigurationError(message)
-    return _ROLES.index(role)
+    def __init__(self, pipeline: Pipeline, effect: Effect) -> None:
+        super().__init__(pipeline.name, clock=pipeline._clock if pipeline._own_clock else None, listeners=pipeline._publish.listeners)
+        self._pipeline = pipeline
+        self._own_plan = pipeline._plan.sibling(effect=effect)
+        check_effect(self._own_plan)
+
+    def _check_sync(self) -> None:
+        self._pipeline._check_sync()
 
 
 def _mixed(name: str) -> ConfigurationError:

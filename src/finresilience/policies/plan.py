@@ -15,12 +15,15 @@ if TYPE_CHECKING:
     from finresilience.classify.classifier import ErrorClassifier
     from finresilience.policies.base import Policy
     from finresilience.policies.breaker import CircuitBreaker
+    from finresilience.policies.gates import Gate, Stage
+    from finresilience.policies.hedge import Hedge
     from finresilience.policies.inquiry import Inquiry
     from finresilience.policies.per import PerKey
     from finresilience.policies.retry import Retry
     from finresilience.policies.timeout import Timeout
 
 _default: list[ErrorClassifier] = []
+_none: list[ErrorClassifier] = []
 
 
 def default_classifier() -> ErrorClassifier:
@@ -30,6 +33,15 @@ def default_classifier() -> ErrorClassifier:
 
         _default.append(payments_classifier())
     return _default[0]
+
+
+def no_rules() -> ErrorClassifier:
+    """Return rules for whoever must not judge: every answer is an answer, every error tells nothing."""
+    if not _none:
+        from finresilience.classify.classifier import ErrorClassifier
+
+        _none.append(ErrorClassifier({}))
+    return _none[0]
 
 
 @final
@@ -62,12 +74,18 @@ class Plan:
 
     __slots__ = (
         "breaker",
+        "chosen",
         "classifier",
         "deadline",
         "effect",
         "ends",
+        "gates",
+        "hedge",
+        "hushed",
         "inquiry",
+        "inside",
         "key_of",
+        "lone",
         "marks_sent",
         "owner",
         "plain",
@@ -76,6 +94,8 @@ class Plan:
         "simple",
         "slow_after",
         "speaks",
+        "staged",
+        "stages",
         "threshold",
         "timed",
         "timeout",
@@ -88,6 +108,11 @@ class Plan:
         breaker: CircuitBreaker | PerKey | None = None,
         retry: Retry | None = None,
         timeout: Timeout | None = None,
+        bulkhead: Gate | None = None,
+        limiter: Gate | None = None,
+        stages: tuple[Stage, ...] = (),
+        hedge: Hedge | None = None,
+        inside: Plan | None = None,
         classifier: ErrorClassifier | None = None,
         effect: Effect = Effect.UNSAFE,
         key_of: Callable[..., str | None] | None = None,
@@ -100,6 +125,18 @@ class Plan:
         self.breaker: CircuitBreaker | PerKey | None = breaker
         self.retry: Retry | None = retry
         self.timeout: Timeout | None = timeout
+        # What an attempt passes before its time begins: a slot of the provider's quota, then a place at work.
+        self.gates: tuple[Gate, ...] = tuple(gate for gate in (limiter, bulkhead) if gate is not None)
+        self.chosen: bool = any(hasattr(gate, "choose") for gate in self.gates)  # a family: which gate it is depends on the arguments
+        self.stages: tuple[Stage, ...] = stages  # what stands round the whole call, outermost first
+        self.hedge: Hedge | None = hedge
+        self.staged: bool = bool(stages) or hedge is not None
+        self.inside: Plan | None = inside  # the rest of a pipeline whose order is its owner's own: it guards the function, and we guard it
+        self.hushed: bool = False  # True: whoever stands outside says what became of the call
+        # A gate alone judges nothing: it has no rules, and passes on whatever comes out of the function.
+        self.lone: bool = not speaks and breaker is None
+        if self.lone and classifier is None:
+            classifier = no_rules()
         self.classifier: ErrorClassifier = classifier if classifier is not None else default_classifier()
         self.effect: Effect = effect
         self.key_of: Callable[..., str | None] | None = key_of
@@ -119,6 +156,25 @@ class Plan:
         # Nothing to find out about a call but its time: a lane may make the context itself.
         self.simple: bool = key_of is None and reference_of is None and effect is not Effect.IDEMPOTENT
         self.threshold: float = min(self.slow_after, deadline, inf if timeout is None else timeout.seconds)
+
+    def sibling(self, *, effect: Effect | None = None, bare: bool = False) -> Plan:
+        """Return a plan of the same guards, for calls of another effect or for one arm of a call.
+
+        Args:
+            effect: of the calls, if it is another.
+            bare: leave off what stands round the whole call; others then count, and tell, how it ended.
+        """
+        other: Plan = Plan.__new__(Plan)
+        for slot in Plan.__slots__:
+            setattr(other, slot, getattr(self, slot))
+        if effect is not None:
+            other.effect = effect
+            other.simple = other.key_of is None and other.reference_of is None and effect is not Effect.IDEMPOTENT
+        if bare:
+            other.ends, other.stages, other.staged = Ends(), (), False
+            if self.hedge is not None:
+                other.hedge, other.inquiry, other.hushed = None, None, True
+        return other
 
     @property
     def light(self) -> bool:

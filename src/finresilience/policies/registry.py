@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any, final
 
 from finresilience._checks import positive_count, refuse
@@ -36,9 +35,9 @@ class Registry(Policy):
         if make is not None and defaults:
             message = f"make= and {', '.join(sorted(defaults))}= exclude each other: let the function give its breakers their settings"
             raise ConfigurationError(message)
-        if make is None:
-            CircuitBreaker("registry", **defaults)  # so that bad settings are told now, not at the first call
-        self._make: Callable[[str], CircuitBreaker] = make if make is not None else partial(CircuitBreaker, **defaults)
+        if make is None:  # bad settings are told now, not at the first call; and rules from a generator are read once, for all
+            make = CircuitBreaker("registry", **defaults)._sibling
+        self._make: Callable[[str], CircuitBreaker] = make
         self._at_most = positive_count("at_most", at_most)
         self._kept: dict[str, CircuitBreaker] = {}
 
@@ -47,16 +46,18 @@ class Registry(Policy):
         known = self._kept.get(name)
         if known is not None:
             return known
+        self._demand_room(name)  # before anything is made: what `make` does beside, it would do for each name of the traffic
         made: object = self._make(name)  # outside the lock: it is the user's code; the first to come back wins
         if not isinstance(made, CircuitBreaker):
             refuse("make", made, "a function that returns a CircuitBreaker")
         with self._lock:
-            if name not in self._kept and len(self._kept) >= self._at_most:
-                message = (
-                    f"the registry holds its {self._at_most} breakers already: names must not come from traffic, use CircuitBreaker.per"
-                )
-                raise ConfigurationError(message)
+            self._demand_room(name)
             return self._kept.setdefault(name, made)
+
+    def _demand_room(self, name: str) -> None:
+        if len(self._kept) >= self._at_most and name not in self._kept:  # in this order: somebody may just have made this name, the last
+            message = f"the registry holds its {self._at_most} breakers already: names must not come from traffic, use CircuitBreaker.per"
+            raise ConfigurationError(message)
 
     def __iter__(self) -> Any:
         """Yield every breaker made so far."""

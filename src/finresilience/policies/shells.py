@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from finresilience.context import current, leave
+from finresilience.errors import RefusedError
 from finresilience.outcome import Outcome, Unknown
 from finresilience.policies.call import Call
 from finresilience.policies.limits import AsyncLimit, after_expiry
@@ -17,11 +18,19 @@ if TYPE_CHECKING:
 
 def run(plan: Plan, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Outcome[Any]:
     """Make the call from its beginning and return how it ended."""
+    if plan.inside is not None or plan.staged:
+        from finresilience.policies.staged import run_staged
+
+        return run_staged(plan, fn, args, kwargs)
     return go_on(plan, Call(plan, fn, args, kwargs, plan.owner._now()))
 
 
 async def arun(plan: Plan, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Outcome[Any]:
     """Make the call from its beginning and return how it ended."""
+    if plan.inside is not None or plan.staged:
+        from finresilience.policies.staged import arun_staged
+
+        return await arun_staged(plan, fn, args, kwargs)
     return await ago_on(plan, Call(plan, fn, args, kwargs, plan.owner._now()))
 
 
@@ -34,7 +43,7 @@ def go_on(plan: Plan, call: Call) -> Outcome[Any]:
             except BaseException:
                 call.abandoned()
                 raise
-        if call.admit():
+        if call.admit() and (not plan.gates or _pass(call)):
             _attempt(plan, call)
     outcome = call.outcome()
     try:
@@ -54,7 +63,7 @@ async def ago_on(plan: Plan, call: Call) -> Outcome[Any]:
             except BaseException:
                 call.abandoned()
                 raise
-        if call.admit():
+        if call.admit() and (not plan.gates or await _apass(call)):
             await _aattempt(plan, call)
     outcome = call.outcome()
     try:
@@ -63,6 +72,32 @@ async def ago_on(plan: Plan, call: Call) -> Outcome[Any]:
         return outcome
     finally:
         del outcome  # the error's traceback keeps this frame
+
+
+def _pass(call: Call) -> bool:
+    """Go through the gates, waiting where they say so, and return whether the attempt may be made."""
+    try:
+        for gate in call.gates():
+            call.holds.append((gate, gate.enter(call.deadline)))
+    except RefusedError as refusal:
+        return call.turned_away(refusal)
+    except BaseException:
+        call.abandoned()
+        raise
+    return call.let_in()
+
+
+async def _apass(call: Call) -> bool:
+    """Go through the gates, waiting where they say so, and return whether the attempt may be made."""
+    try:
+        for gate in call.gates():
+            call.holds.append((gate, await gate.aenter(call.deadline)))
+    except RefusedError as refusal:
+        return call.turned_away(refusal)
+    except BaseException:
+        call.abandoned()
+        raise
+    return call.let_in()
 
 
 def _attempt(plan: Plan, call: Call) -> None:
@@ -100,6 +135,32 @@ async def _aattempt(plan: Plan, call: Call) -> None:
         call.returned(value, late=limit.late)
     finally:
         leave(token)
+
+
+def ended(plan: Plan, call: Call) -> Any:
+    """Make whatever attempts the call still needs, and return or raise what the plain call does."""
+    try:
+        return settled(go_on(plan, call))
+    finally:
+        del call  # the error's traceback keeps this frame, and a call knows its refusal
+
+
+async def aended(plan: Plan, call: Call) -> Any:
+    """Make whatever attempts the call still needs, and return or raise what the plain call does."""
+    try:
+        return settled(await ago_on(plan, call))
+    finally:
+        del call
+
+
+def handed(_: Plan, call: Call) -> Call:
+    """Hand the call back as it is: whoever holds the gates of its first attempt leaves them before anything waits."""
+    return call
+
+
+async def ahanded(_: Plan, call: Call) -> Call:
+    """Hand the call back as it is, see `handed`."""
+    return call
 
 
 def settled(outcome: Outcome[Any]) -> Any:

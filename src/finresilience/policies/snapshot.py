@@ -11,8 +11,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-def checked_snapshot(snapshot: Mapping[str, object]) -> dict[str, Any]:
+def checked_snapshot(snapshot: Mapping[str, object], *, cap: float) -> dict[str, Any]:
     """Return the arguments for `BreakerCore.load`.
+
+    Args:
+        snapshot: what is said to be one.
+        cap: the longest that the restored breaker stays open, in seconds: a wait of years must not come out of a file.
 
     Raises:
         ConfigurationError: if anything is missing or impossible.
@@ -34,7 +38,7 @@ def checked_snapshot(snapshot: Mapping[str, object]) -> dict[str, Any]:
         "state": CircuitState(str(state)),
         "generation": positive_count("snapshot['generation']", snapshot.get("generation"), least=0, most=10**18),
         "openings": positive_count("snapshot['openings']", snapshot.get("openings"), least=0),
-        "open_for": seconds_of("snapshot['open_for']", snapshot.get("open_for"), zero=True),
+        "open_for": min(cap, seconds_of("snapshot['open_for']", snapshot.get("open_for"), zero=True)),
         "last_failure": _class_name(snapshot.get("last_failure")),
         **counts,
     }

@@ -1,0 +1,177 @@
+"""Guard every request of an httpx2 client by a pipeline: `httpx2.Client(transport=ResilientTransport(acme))`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, final
+
+from finresilience.integrations._exchange import KEY_HEADER
+from finresilience.integrations._httpx_both import Kept, Library, Once, aclose, asend, check, close, guarded, handed_over, send
+from finresilience.integrations._rules import READ_UP_TO, Rules, needs
+
+try:
+    import httpx2
+except ModuleNotFoundError as missing:
+    raise needs("httpx2", missing) from missing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from finresilience.integrations._rules import EffectOf, Hosts
+    from finresilience.policies.pipeline import Pipeline
+
+__all__ = ["AsyncResilientTransport", "ResilientTransport"]
+
+
+@final
+class _Kept(Kept, httpx2.SyncByteStream, httpx2.AsyncByteStream):
+    """A response's body that was read already."""
+
+
+@final
+class _Once(Once, httpx2.SyncByteStream, httpx2.AsyncByteStream):
+    """A request's body that can be sent only once."""
+
+
+_LIBRARY: Final = Library(
+    request=httpx2.Request,
+    response=httpx2.Response,
+    headers=httpx2.Headers,
+    bytes=httpx2.ByteStream,
+    transport=httpx2.HTTPTransport,
+    async_transport=httpx2.AsyncHTTPTransport,
+    kept=_Kept,
+    once=_Once,
+)
+
+
+@final
+class ResilientTransport(httpx2.BaseTransport):
+    """Guard each request by a pipeline, by its method and its idempotency key; the response is the client's own.
+
+    The functions of a pipeline (`key=`, `reference=`, `per`) are called with the `httpx2.Request`.
+
+    Args:
+        guard: the pipeline of each host that `by_host` does not name.
+        transport: makes the requests; by default a plain `httpx2.HTTPTransport()`. TLS, proxies and limits are its own.
+        by_host: pipelines by host or "host:port", or a function of the host. Without `guard`, other hosts are refused.
+        effect: what happens if this request is carried out twice, where you know better than its method; None for "do not know".
+        by_nature: of PUT and DELETE, those that your provider lets repeat without harm.
+        key_header: the header that the provider takes the idempotency key in; None if it takes none.
+        send_headers: whether to tell the provider the time left and the number of earlier attempts.
+        read_up_to: bytes of an answer that are read inside the guard, unless the request only reads.
+
+    Raises:
+        ConfigurationError: if an argument cannot work.
+    """
+
+    def __init__(
+        self,
+        guard: Pipeline | None = None,
+        /,
+        *,
+        transport: httpx2.BaseTransport | None = None,
+        by_host: Hosts | None = None,
+        effect: EffectOf | None = None,
+        by_nature: Iterable[str] = (),
+        key_header: str | None = KEY_HEADER,
+        send_headers: bool = True,
+        read_up_to: int = READ_UP_TO,
+    ) -> None:
+        self._rules = Rules(
+            type(self).__name__,
+            guard,
+            kind=httpx2.Response,
+            by_host=by_host,
+            effect=effect,
+            by_nature=by_nature,
+            key_header=key_header,
+            send_headers=send_headers,
+            read_up_to=read_up_to,
+        )
+        self._inner: httpx2.BaseTransport = httpx2.HTTPTransport() if transport is None else transport
+        check(self._rules, self._inner, ResilientTransport)
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Return the response, or raise as the laws of outcomes say."""
+        exchange = guarded(self._rules, _LIBRARY, request)
+
+        def attempt(request: httpx2.Request) -> Any:
+            response = send(_LIBRARY, self._inner, exchange, request)
+            if exchange.ended:  # a thread that was left behind: nobody reads it any more
+                close(response)
+            return response
+
+        try:
+            answer: httpx2.Response = handed_over(_LIBRARY, exchange.run(attempt, request))
+            return answer
+        finally:
+            for response in exchange.opened:
+                close(response)
+
+    def close(self) -> None:
+        """Close the transport inside."""
+        self._inner.close()
+
+
+@final
+class AsyncResilientTransport(httpx2.AsyncBaseTransport):
+    """Guard each request by a pipeline, as `ResilientTransport` does, without blocking: for `httpx2.AsyncClient`.
+
+    Args:
+        guard: the pipeline of each host that `by_host` does not name.
+        transport: makes the requests; by default a plain `httpx2.AsyncHTTPTransport()`. TLS, proxies and limits are its own.
+        by_host: pipelines by host or "host:port", or a function of the host. Without `guard`, other hosts are refused.
+        effect: what happens if this request is carried out twice, where you know better than its method; None for "do not know".
+        by_nature: of PUT and DELETE, those that your provider lets repeat without harm.
+        key_header: the header that the provider takes the idempotency key in; None if it takes none.
+        send_headers: whether to tell the provider the time left and the number of earlier attempts.
+        read_up_to: bytes of an answer that are read inside the guard, unless the request only reads.
+
+    Raises:
+        ConfigurationError: if an argument cannot work.
+    """
+
+    def __init__(
+        self,
+        guard: Pipeline | None = None,
+        /,
+        *,
+        transport: httpx2.AsyncBaseTransport | None = None,
+        by_host: Hosts | None = None,
+        effect: EffectOf | None = None,
+        by_nature: Iterable[str] = (),
+        key_header: str | None = KEY_HEADER,
+        send_headers: bool = True,
+        read_up_to: int = READ_UP_TO,
+    ) -> None:
+        self._rules = Rules(
+            type(self).__name__,
+            guard,
+            kind=httpx2.Response,
+            by_host=by_host,
+            effect=effect,
+            by_nature=by_nature,
+            key_header=key_header,
+            send_headers=send_headers,
+            read_up_to=read_up_to,
+        )
+        self._inner: httpx2.AsyncBaseTransport = httpx2.AsyncHTTPTransport() if transport is None else transport
+        check(self._rules, self._inner, AsyncResilientTransport)
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Return the response, or raise as the laws of outcomes say."""
+        exchange = guarded(self._rules, _LIBRARY, request)
+
+        async def attempt(request: httpx2.Request) -> Any:
+            return await asend(_LIBRARY, self._inner, exchange, request)
+
+        try:
+            answer: httpx2.Response = handed_over(_LIBRARY, await exchange.arun(attempt, request))
+            return answer
+        finally:
+            for response in exchange.opened:
+                await aclose(response)
+
+    async def aclose(self) -> None:
+        """Close the transport inside."""
+        await self._inner.aclose()

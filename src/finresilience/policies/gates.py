@@ -1,0 +1,49 @@
+"""What a call passes through besides the breaker and the retries: gates before each attempt, stages round the whole call."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from finresilience.outcome import Outcome
+    from finresilience.policies.plan import Plan
+
+
+class Gate(Protocol):
+    """Lets one attempt in at a time that it chooses. What it gave is given back by `leave`, exactly once.
+
+    A gate is asked after the breaker and before the attempt's time limit starts, so that waiting is never taken for the provider's
+    silence. It refuses by raising a `RefusedError`; interrupted in a wait, it has claimed nothing.
+    """
+
+    def take(self) -> object:
+        """Let the attempt in at once and return what it holds, or return None, having claimed nothing, if it would have to wait."""
+        ...
+
+    def enter(self, deadline: float) -> object:
+        """Wait for admission, never past `deadline` (monotonic, by the policy's clock, may be infinite), and return what it holds."""
+        ...
+
+    async def aenter(self, deadline: float) -> object:
+        """Wait for admission as `enter` does, without blocking the thread."""
+        ...
+
+    def leave(self, hold: object) -> None:
+        """Give back what the attempt held. Never raises, never waits long; called from any thread or loop."""
+        ...
+
+
+class Stage(Protocol):
+    """Stands round a whole call and sees how it ended. `go` makes the call; a stage may call it never, once, or several times."""
+
+    def around(self, plan: Plan, go: Callable[[], Outcome[Any]], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Outcome[Any]:
+        """Return how the call ended, seen from outside of this stage."""
+        ...
+
+    async def aaround(
+        self, plan: Plan, go: Callable[[], Awaitable[Outcome[Any]]], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Outcome[Any]:
+        """Return how the call ended, seen from outside of this stage."""
+        ...

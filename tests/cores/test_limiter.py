@@ -1,0 +1,178 @@
+"""When may the next call pass? Two rules, and what they say of themselves."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from math import inf, nan
+from typing import Any
+
+import pytest
+from hypothesis import given, strategies as st
+
+from finresilience.cores.limiter import SlidingWindow, TokenBucket
+from finresilience.cores.line import Place
+from finresilience.errors import ConfigurationError
+from tests.cores.lines import RULES, TICKS, World
+
+either = pytest.mark.parametrize("kind", [TokenBucket, SlidingWindow])
+
+
+# --- what passes -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("start", [0.0, 1e6, -7.25, 1.7e9])
+def test_a_bucket_lets_its_burst_pass_and_then_one_at_each_interval(start: float) -> None:
+    core = TokenBucket(4, per=1, burst=3).start(start)
+    assert [core.take(start) for _ in range(4)] == [True, True, True, None]
+    assert [core.take(start + tick / 4) for tick in (1, 1, 2, 2, 3, 3)] == [True, None] * 3
+
+
+@pytest.mark.parametrize("start", [0.0, 1e6, -7.25, 1.7e9])
+def test_a_window_lets_its_limit_pass_and_each_makes_room_when_its_age_is_reached(start: float) -> None:
+    core = SlidingWindow(2, per=1).start(start)
+    assert [core.take(start), core.take(start + 0.25), core.take(start + 0.75)] == [True, True, None]
+    assert [core.take(start + 1.0), core.take(start + 1.0), core.take(start + 1.25), core.take(start + 1.25)] == [True, None, True, None]
+
+
+def test_a_bucket_saves_no_more_than_its_burst() -> None:
+    core = TokenBucket(10, per=1, burst=2).start(0.0)
+    assert [core.take(1e6) for _ in range(3)] == [True, True, None]
+
+
+def test_a_bucket_without_a_burst_never_lets_two_pass_at_once() -> None:
+    core = TokenBucket(100, per=1).start(0.0)
+    assert [core.take(5.0), core.take(5.0), core.take(5.01)] == [True, None, True]
+
+
+@pytest.mark.parametrize("tenths", range(1, 50))
+def test_a_slot_opens_at_the_very_time_that_a_person_would_reckon(tenths: int) -> None:
+    bucket, window = TokenBucket(10, per=1).start(0.0), SlidingWindow(1, per=0.1).start(0.0)
+    for tenth in range(tenths):
+        assert bucket.take(tenth / 10)
+        assert window.take(tenth / 10)
+
+
+def test_a_time_told_out_of_order_lets_nobody_pass_too_soon() -> None:
+    for rule in (TokenBucket(1, per=1), SlidingWindow(1, per=1)):
+        core = rule.start(0.0)
+        assert core.take(10.0)
+        assert not core.take(5.0)
+        assert not core.take(10.9)
+        assert core.take(11.0)
+
+
+# --- who waits ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_place_beyond_patience_is_not_taken_and_its_distance_is_told(rule: str) -> None:
+    world = World(RULES[rule])
+    while world.take():
+        pass
+    assert world.core.join(0.0, 0.9) == 1.0
+    assert world.core.join(0.0, 1.0, 1.0) == 1.0  # no time would be left
+    assert isinstance(world.core.join(0.0, 1.0, 1.01), Place)
+
+
+@pytest.mark.parametrize("rule", RULES)
+@given(patience=st.integers(0, 40))
+def test_no_more_wait_than_have_a_slot_within_the_longest_wait(rule: str, patience: int) -> None:
+    world = World(RULES[rule])
+    while world.take():
+        pass
+    while world.join(patience) is not None:
+        pass
+    assert len(world.waiting) == world.core.waiting
+    seconds, limit = patience // TICKS, world.rule.limit
+    assert len(world.waiting) == (seconds if isinstance(world.rule, TokenBucket) else seconds * limit)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_first_come_first_served(rule: str) -> None:
+    world = World(RULES[rule])
+    times = [world.join() for _ in range(9)]
+    assert times == sorted(time for time in times if time is not None)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_in_a_forked_child_nobody_waits_and_the_past_is_not_forgotten(rule: str) -> None:
+    world = World(RULES[rule])
+    while world.take():
+        pass
+    world.join()
+    left, _ = world.waiting, world.core.begin_anew()
+    assert world.core.waiting == 0
+    assert not world.core.take(0.0)
+    left[0].place.leave()  # of the parent
+    assert World(world.rule, world.core).join() == TICKS
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("shift", [-1e6, 0.0, 1e6])
+def test_a_clock_with_another_zero_changes_nothing(rule: str, shift: float) -> None:
+    core = RULES[rule].start(0.0)
+    while core.take(0.25):
+        pass
+    core.rebase(shift)
+    assert not core.take(shift + 1.0)
+    place = core.join(shift + 1.0, 1.0)
+    assert isinstance(place, Place)
+    assert place.wait == 0.25
+    assert core.busy(shift + 1.0) == inf
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_it_is_busy_until_it_is_as_good_as_new(rule: str) -> None:
+    world = World(RULES[rule])
+    while world.take():
+        pass
+    busy = world.core.busy(0.0)
+    assert busy == (world.rule.burst if isinstance(world.rule, TokenBucket) else 1.0)
+    assert world.core.busy(busy) == 0.0
+
+
+# --- how they are made -------------------------------------------------------------------------------------------------
+
+STRANGE: list[Any] = [None, True, "1", [1], nan, -1, inf, 10**400]
+
+
+@either
+@pytest.mark.parametrize("limit", [*STRANGE, 0, 1.5, 10**10], ids=repr)
+def test_an_unusable_limit_is_refused_by_name(kind: Any, limit: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"^limit="):
+        kind(limit, per=3600.0)
+
+
+@either
+@pytest.mark.parametrize("per", [*STRANGE[:3], *STRANGE[4:], 0, timedelta(0), timedelta(seconds=-1), 1e-7], ids=repr)
+def test_an_unusable_period_is_refused_by_name(kind: Any, per: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"^per=") if per is not True else pytest.raises(ConfigurationError):
+        kind(1, per=per)
+
+
+@pytest.mark.parametrize("burst", [*STRANGE, 0, 1.5], ids=repr)
+def test_an_unusable_burst_is_refused_by_name(burst: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"^burst="):
+        TokenBucket(1, per=1, burst=burst)
+
+
+def test_a_rate_beyond_what_a_clock_can_tell_is_refused() -> None:
+    TokenBucket(1_000_000, per=1)
+    with pytest.raises(ConfigurationError, match="at most a million calls a second: 1000000 in 1 s"):
+        TokenBucket(1_000_001, per=1)
+    with pytest.raises(ConfigurationError, match=r"^limit="):
+        SlidingWindow(1_000_001, per=3600)
+
+
+@either
+def test_a_period_may_be_a_timedelta(kind: Any) -> None:
+    assert kind(5, per=timedelta(minutes=1)).per == 60.0
+    assert kind(30, per=60).pace == 0.5
+
+
+def test_rules_that_say_the_same_are_equal() -> None:
+    assert TokenBucket(1, per=1) == TokenBucket(1, per=timedelta(seconds=1)) != TokenBucket(1, per=1, burst=2)
+    assert len({SlidingWindow(1, per=1), SlidingWindow(1, per=1.0), SlidingWindow(2, per=1)}) == 2
+    assert TokenBucket(1, per=1) != SlidingWindow(1, per=1)
+    assert repr(TokenBucket(100, per=1, burst=20)) == "TokenBucket(100, per=1.0, burst=20)"
+    assert repr(SlidingWindow(5, per=0.5)) == "SlidingWindow(5, per=0.5)"

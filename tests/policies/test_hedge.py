@@ -1,0 +1,564 @@
+"""A hedge sends a second arm when the first takes long, and takes the first answer; the rest is stopped before the call returns."""
+
+# A lambda has no place for types.
+# pyright: reportUnknownLambdaType=false
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from finresilience import (
+    CallAbandoned,
+    CircuitBreaker,
+    CircuitOpenError,
+    ConfigurationError,
+    Constant,
+    Declined,
+    DecorationError,
+    Effect,
+    Event,
+    Failed,
+    Found,
+    MissingKeyError,
+    Ok,
+    OutcomeUnknown,
+    Pipeline,
+    RatioBudget,
+    Refused,
+    Retry,
+    Timeout,
+    TokenBudget,
+    Unknown,
+    attempt_budget,
+    idempotency_key,
+    mark_sent,
+)
+from finresilience.events import CallHedged
+from finresilience.policies.fallback import Fallback
+from finresilience.policies.hedge import Hedge, Quantile
+from finresilience.testing import instant
+from tests.laws.worlds import RULES, Down, Lost, No, both_loops, on
+from tests.policies.racing import Arms, hedged
+
+IDEMPOTENT: dict[str, Any] = {"effect": Effect.IDEMPOTENT, "key": lambda *_: "pay_1"}
+BY_NATURE: dict[str, Any] = {"effect": Effect.IDEMPOTENT_BY_NATURE}
+
+
+def ended(backend: str, pipeline: Any, arms: Arms) -> tuple[Any, float]:
+    """Return how one call ended, and when."""
+
+    async def world() -> Any:
+        outcome = await pipeline.aoutcome(arms.read, "pay_1")
+        assert arms.running == 0  # no arm outlives the call
+        return outcome, anyio.current_time()
+
+    return on(backend, world)  # type: ignore[no-any-return]  # of whatever function
+
+
+# ---------------------------------------------------------------- who wins
+
+
+@both_loops
+def test_a_fast_call_has_one_arm(backend: str) -> None:
+    outcome, at = ended(backend, hedged(), arms := Arms((2.9, "first")))
+    assert (outcome.unwrap(), at, arms.began) == ("first", 2.9, [0.0])
+
+
+@both_loops
+def test_a_slow_call_gets_a_second_arm_and_the_first_answer_wins(backend: str) -> None:
+    outcome, at = ended(backend, hedged(), arms := Arms((9.0, "first"), (1.0, "second")))
+    assert (outcome.unwrap(), at, arms.began) == ("second", 4.0, [0.0, 3.0])
+    assert arms.ends == {1: "cancelled", 2: "ended"}
+
+
+@both_loops
+def test_the_first_arm_may_still_win(backend: str) -> None:
+    outcome, at = ended(backend, hedged(), arms := Arms((4.0, "first"), (9.0, "second")))
+    assert (outcome.unwrap(), at, arms.ends) == ("first", 4.0, {1: "ended", 2: "cancelled"})
+
+
+@both_loops
+def test_as_many_arms_follow_as_were_allowed_and_no_more(backend: str) -> None:
+    arms = Arms((99.0, "a"), (99.0, "b"), (99.0, "c"), (99.0, "d"))
+    _, at = ended(backend, hedged(Hedge(3.0, extra=2)), arms)
+    assert (arms.began, at) == ([0.0, 3.0, 6.0], 99.0)
+
+
+@both_loops
+def test_after_nothing_all_arms_start_together(backend: str) -> None:
+    outcome, at = ended(backend, hedged(Hedge(0.0, extra=2)), arms := Arms((3.0, "a"), (1.0, "b"), (2.0, "c")))
+    assert (outcome.unwrap(), at, arms.began) == ("b", 1.0, [0.0, 0.0, 0.0])
+
+
+@both_loops
+def test_a_loser_is_awaited_until_it_has_cleaned_up(backend: str) -> None:
+    outcome, at = ended(backend, hedged(), Arms((9.0, "first"), (1.0, "second"), cleanup=5.0))
+    assert (outcome.unwrap(), at) == ("second", 9.0)
+
+
+@both_loops
+@pytest.mark.parametrize("error", [Down, Lost])
+def test_an_arm_that_fails_does_not_end_the_call_while_another_runs(backend: str, error: type[Exception]) -> None:
+    outcome, at = ended(backend, hedged(**IDEMPOTENT), Arms((5.0, "first"), (1.0, error())))
+    assert (outcome.unwrap(), at) == ("first", 5.0)
+
+
+@both_loops
+@pytest.mark.parametrize("error", [Down, Lost])
+def test_an_arm_that_fails_lets_the_next_one_start_at_once(backend: str, error: type[Exception]) -> None:
+    outcome, at = ended(backend, hedged(**IDEMPOTENT), arms := Arms((1.0, error()), (1.0, "second")))
+    assert (outcome.unwrap(), at, arms.began) == ("second", 2.0, [0.0, 1.0])
+
+
+@both_loops
+def test_the_wait_for_the_next_arm_counts_from_the_last_one(backend: str) -> None:
+    arms = Arms((1.0, Down()), (9.0, "second"), (1.0, "third"))
+    outcome, at = ended(backend, hedged(Hedge(3.0, extra=2)), arms)
+    assert (outcome.unwrap(), at, arms.began) == ("third", 5.0, [0.0, 1.0, 4.0])
+
+
+@both_loops
+@pytest.mark.parametrize("ways", [{"effect": Effect.READ}, IDEMPOTENT], ids=["read", "keyed"])
+def test_a_no_that_speaks_for_every_arm_wins(backend: str, ways: dict[str, Any]) -> None:
+    outcome, at = ended(backend, hedged(**ways), arms := Arms((9.0, "first"), (1.0, No())))
+    assert isinstance(outcome, Declined)
+    assert (at, arms.ends) == (4.0, {1: "cancelled", 2: "ended"})
+
+
+@both_loops
+def test_a_no_without_a_key_waits_for_the_arm_that_may_have_been_applied(backend: str) -> None:
+    outcome, at = ended(backend, hedged(**BY_NATURE), Arms((9.0, "first"), (1.0, No())))
+    assert (outcome.unwrap(), at) == ("first", 9.0)
+    outcome, at = ended(backend, hedged(**BY_NATURE), Arms((9.0, Lost()), (1.0, No())))
+    assert (type(outcome), at) == (Unknown, 9.0)
+
+
+class Gate(No):
+    status_code = 401
+
+
+@both_loops
+def test_a_gates_no_does_not_speak_for_an_arm_that_had_passed_it(backend: str) -> None:
+    outcome, _ = ended(backend, hedged(**IDEMPOTENT), Arms((9.0, "first"), (1.0, Gate())))
+    assert outcome.unwrap() == "first"
+
+
+@both_loops
+@pytest.mark.parametrize(
+    ("ends", "wanted"),
+    [
+        ((Down(), Lost()), Unknown),
+        ((Lost(), Down()), Unknown),
+        ((Down(), Down()), Failed),
+        ((Lost(), No()), Declined),
+    ],
+    ids=["unknown at last", "unknown at first", "failed", "a no under the key"],
+)
+def test_the_end_is_the_join_over_the_arms(backend: str, ends: tuple[Exception, Exception], wanted: type[object]) -> None:
+    outcome, _ = ended(backend, hedged(**IDEMPOTENT), Arms((1.0, ends[0]), (1.0, ends[1])))
+    assert type(outcome) is wanted
+
+
+@both_loops
+def test_a_refused_arm_is_not_tried_again(backend: str) -> None:
+    breaker = CircuitBreaker("acme", listeners=[])
+    breaker.force_open()
+    outcome, _ = ended(backend, hedged(None, breaker), arms := Arms())
+    assert isinstance(outcome, Refused)
+    assert isinstance(outcome.error, CircuitOpenError)
+    assert arms.began == []
+
+
+@both_loops
+def test_a_fault_of_our_own_is_not_sent_twice(backend: str) -> None:
+    outcome, _ = ended(backend, hedged(**IDEMPOTENT), arms := Arms((1.0, TypeError()), (1.0, "second")))
+    assert isinstance(outcome, Unknown)
+    assert arms.began == [0.0]
+
+
+# ---------------------------------------------------------------- one call
+
+
+@both_loops
+def test_every_arm_carries_the_one_key_that_was_made_for_the_call(backend: str) -> None:
+    asked: list[str] = []
+
+    def key(payment: str) -> str:
+        asked.append(payment)
+        return f"{payment}-{len(asked)}"  # as a random one would, another for each time it is asked
+
+    ended(backend, hedged(effect=Effect.IDEMPOTENT, key=key), arms := Arms((9.0, "first"), (1.0, "second")))
+    assert arms.keys == ["pay_1-1:acme", "pay_1-1:acme"]
+    assert asked == ["pay_1"]
+
+
+@both_loops
+def test_each_arm_is_a_whole_call_with_its_own_retries(backend: str) -> None:
+    arms = Arms((2.0, Down()), (9.0, "first"), (1.0, Down()), (1.0, "second"))
+    pipeline = hedged(None, Retry(attempts=2, backoff=Constant(0)))
+    outcome, at = ended(backend, pipeline, arms)
+    assert (outcome.unwrap(), at, arms.began) == ("second", 5.0, [0.0, 2.0, 3.0, 4.0])
+    assert pipeline.ends.ok == 1
+
+
+@both_loops
+def test_a_beaten_arm_counts_for_nobody_and_is_not_told_as_abandoned(backend: str) -> None:
+    heard: list[Event] = []
+    breaker = CircuitBreaker("acme", listeners=[])
+    pipeline = hedged(None, breaker, Timeout(20.0), heard=heard, **IDEMPOTENT)
+    ended(backend, pipeline, Arms((9.0, "first"), (1.0, "second")))
+    assert (breaker.statistics()["succeeded"], breaker.statistics()["failed"]) == (1, 0)
+    assert heard == [CallHedged(name="acme", arm=2, after=3.0, won=True, reference=None)]
+    assert (pipeline.ends.ok, pipeline.ends.abandoned) == (1, 0)
+
+
+@both_loops
+def test_an_arm_that_ended_unknown_raises_no_alarm_where_another_was_answered(backend: str) -> None:
+    heard: list[Event] = []
+    ended(backend, hedged(heard=heard, **IDEMPOTENT), Arms((1.0, Lost()), (1.0, "second")))
+    assert not any(isinstance(event, OutcomeUnknown) for event in heard)
+
+
+@both_loops
+def test_a_call_that_ends_unknown_is_told_once(backend: str) -> None:
+    heard: list[Event] = []
+    ended(backend, hedged(heard=heard, **IDEMPOTENT), Arms((1.0, Lost()), (1.0, Lost())))
+    assert [type(event) for event in heard] == [CallHedged, OutcomeUnknown]
+
+
+@both_loops
+def test_every_further_arm_is_told_with_when_it_began_and_whether_it_won(backend: str) -> None:
+    heard: list[Event] = []
+    pipeline = hedged(Hedge(3.0, extra=2), heard=heard, reference=lambda *_: "ref_1")
+    ended(backend, pipeline, Arms((9.0, "a"), (9.0, "b"), (1.0, "c")))
+    assert heard == [
+        CallHedged(name="acme", arm=2, after=3.0, won=False, reference="ref_1"),
+        CallHedged(name="acme", arm=3, after=6.0, won=True, reference="ref_1"),
+    ]
+
+
+# ---------------------------------------------------------------- what limits it
+
+
+@both_loops
+def test_an_arm_costs_what_a_retry_does_and_where_nobody_pays_there_is_none(backend: str) -> None:
+    hedge = Hedge(3.0, budget=RatioBudget(0.2, at_least=0.1, window=10.0), name="reads")
+    pipeline = hedged(hedge)
+    first, second = Arms((9.0, "a"), (1.0, "b")), Arms((9.0, "a"), (1.0, "b"))
+
+    async def world() -> list[Any]:
+        return [await pipeline.acall(arms.read) for arms in (first, second)]
+
+    assert on(backend, world) == ["b", "a"]
+    assert hedge.statistics() == {"hedged": 1, "won": 1, "denied": 1, "delay": 3.0}
+
+
+@both_loops
+def test_a_budget_is_shared_with_the_retries_inside(backend: str) -> None:
+    budget = TokenBudget(4)  # two to spend: more than half must be left
+    pipeline = hedged(Hedge(3.0, budget=budget), Retry(attempts=9, backoff=Constant(0), budget=budget))
+    arms = Arms((1.0, Down()), (9.0, "first"), (1.0, "second"))
+    outcome, _ = ended(backend, pipeline, arms)
+    assert (outcome.unwrap(), len(arms.began)) == ("first", 2)
+
+
+@both_loops
+def test_a_budget_hears_of_each_call_and_of_its_success_once(backend: str) -> None:
+    class Heard:
+        def __init__(self, *, on_success: bool) -> None:
+            self.on_success, self.deposits = on_success, 0
+
+        def deposit(self, now: float, /) -> None:
+            self.deposits += 1
+
+        def withdraw(self, now: float, /) -> bool:
+            return True
+
+    for on_success in (False, True):
+        budget = Heard(on_success=on_success)
+        ended(backend, hedged(Hedge(3.0, budget=budget)), Arms((9.0, "a"), (1.0, "b")))
+        assert budget.deposits == 1
+
+
+@both_loops
+def test_an_arm_is_an_attempt_for_the_budget_of_the_whole_tree(backend: str) -> None:
+    arms = Arms((9.0, "first"), (1.0, "second"))
+
+    async def world() -> Any:
+        with attempt_budget(0):
+            return await hedged().acall(arms.read)
+
+    assert (on(backend, world), len(arms.began)) == ("first", 1)
+
+
+@both_loops
+def test_no_arm_begins_once_the_deadline_is_past(backend: str) -> None:
+    outcome, at = ended(backend, hedged(deadline=3.0), arms := Arms((9.0, "first"), (1.0, "second")))
+    assert isinstance(outcome, Failed)
+    assert (3.0 <= at <= 3.02, arms.began) == (True, [0.0])
+
+
+# ---------------------------------------------------------------- by quantile
+
+
+@both_loops
+def test_by_quantile_no_call_is_hedged_before_enough_are_known(backend: str) -> None:
+    hedge = Hedge(Quantile(0.5, minimum_calls=3))
+    pipeline = hedged(hedge)
+    known = [Arms((2.0, "a")), Arms((4.0, "a")), Arms((6.0, "a"))]
+    last = Arms((99.0, "first"), (1.0, "second"))
+
+    async def world() -> Any:
+        delays = []
+        for arms in known:
+            delays.append(hedge.delay)
+            await pipeline.acall(arms.read)
+        began = anyio.current_time()
+        return delays, await pipeline.acall(last.read), last.began[1] - began
+
+    assert on(backend, world) == ([None, None, None], "second", 4.0)
+    assert hedge.delay == 4.0  # the beaten arm is known to have taken 5 s at least
+
+
+@both_loops
+def test_by_quantile_a_failure_that_came_before_it_was_slow_teaches_nothing(backend: str) -> None:
+    hedge = Hedge(Quantile(0.5, minimum_calls=1))
+    ended(backend, hedged(hedge), Arms((1.0, Down())))
+    assert hedge.delay is None
+
+
+# ---------------------------------------------------------------- from outside
+
+
+@both_loops
+def test_a_limit_outside_ends_every_arm(backend: str) -> None:
+    arms = Arms((9.0, "first"), (9.0, "second"))
+    outer = Timeout(5.0, effect=Effect.READ, listeners=[])
+
+    async def world() -> Any:
+        outcome = await outer.aoutcome(hedged()(arms.read))
+        return outcome, anyio.current_time(), arms.running
+
+    outcome, at, running = on(backend, world)
+    assert isinstance(outcome, Failed)
+    assert (5.0 <= at <= 5.02, running, arms.ends) == (True, 0, {1: "cancelled", 2: "cancelled"})
+
+
+@both_loops
+def test_somebody_who_cancels_from_outside_is_obeyed_and_told_of_every_arm_that_may_have_been_sent(backend: str) -> None:
+    heard: list[Event] = []
+    arms = Arms((9.0, "first"), (9.0, "second"))
+
+    async def world() -> Any:
+        with anyio.move_on_after(5.0) as scope:
+            await hedged(heard=heard, **IDEMPOTENT).acall(arms.read)
+        return scope.cancelled_caught, arms.running
+
+    assert on(backend, world) == (True, 0)
+    told = [event for event in heard if isinstance(event, CallAbandoned)]
+    assert len(told) == 2
+    assert [event for event in heard if isinstance(event, CallHedged)] == [
+        CallHedged(name="acme", arm=2, after=3.0, won=False, reference=None)
+    ]
+
+
+@both_loops
+def test_an_arm_that_had_ended_unknown_is_not_forgotten_where_the_call_is_cancelled(backend: str) -> None:
+    heard: list[Event] = []
+    arms = Arms((1.0, Lost()), (9.0, "second"))
+
+    async def send(*_: Any) -> Any:
+        if not arms.began:  # the second arm is cancelled before it has sent anything
+            mark_sent()
+        return await arms.read()
+
+    async def world() -> None:
+        with anyio.move_on_after(4.0):
+            await hedged(heard=heard, marks_sent=True, **IDEMPOTENT).acall(send)
+
+    on(backend, world)
+    told = [event for event in heard if isinstance(event, CallAbandoned)]
+    assert told == [CallAbandoned(name="acme", attempt=2, ran=4.0, reference=None)]
+
+
+@both_loops
+def test_a_cancellation_cannot_take_away_an_answer_while_the_loser_cleans_up(backend: str) -> None:
+    arms = Arms((9.0, "first"), (1.0, "second"), cleanup=5.0)
+
+    async def world() -> Any:
+        with anyio.CancelScope() as scope:
+            async with anyio.create_task_group() as tasks:
+
+                async def cancel() -> None:
+                    await anyio.sleep(6.0)
+                    scope.cancel()
+
+                tasks.start_soon(cancel)
+                return await hedged().acall(arms.read)
+
+    assert on(backend, world) == "second"
+
+
+def test_a_cancellation_that_comes_out_of_an_arm_is_passed_on() -> None:
+    async def cancels_itself() -> Any:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        future.cancel()
+        await future
+
+    async def world() -> None:
+        with pytest.raises(asyncio.CancelledError):
+            await hedged().acall(cancels_itself)
+
+    on("asyncio", world)
+
+
+def test_asyncios_own_cancellation_is_passed_on_and_stops_every_arm() -> None:
+    arms = Arms((9.0, "first"), (9.0, "second"))
+
+    async def world() -> None:
+        task = asyncio.ensure_future(hedged()(arms.read)())
+        await anyio.sleep(5.0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert task.cancelled()
+        assert (arms.running, arms.ends) == (0, {1: "cancelled", 2: "cancelled"})
+
+    on("asyncio", world)
+
+
+def test_asyncios_own_timeout_finds_its_cancellation_again() -> None:
+    arms = Arms((9.0, "first"), (9.0, "second"))
+
+    async def world() -> None:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(5.0):
+                await hedged()(arms.read)()
+        task = asyncio.current_task()
+        assert task is not None
+        assert (arms.running, task.cancelling()) == (0, 0)
+
+    on("asyncio", world)
+
+
+# ---------------------------------------------------------------- with others round it
+
+
+@both_loops
+def test_a_fallback_outside_sees_the_join_of_the_arms(backend: str) -> None:
+    stale = Fallback(value="made up")
+    for script, wanted in ((((9.0, "a"), (1.0, "b")), "b"), (((1.0, Down()), (1.0, Down())), "made up")):
+        pipeline = Pipeline("acme", stale, Hedge(3.0), classify=RULES, effect=Effect.READ, listeners=[])
+        outcome, _ = ended(backend, pipeline, Arms(*script))
+        assert outcome.unwrap() == wanted
+
+
+@both_loops
+def test_an_inquiry_is_asked_once_and_only_where_the_join_is_unknown(backend: str) -> None:
+    asked: list[str] = []
+    pipeline = hedged(**IDEMPOTENT)
+
+    @pipeline.inquiry(schedule=(1,))
+    async def find(payment: str) -> Any:
+        asked.append(payment)
+        return Found("found")
+
+    outcome, _ = ended(backend, pipeline, Arms((1.0, Lost()), (1.0, "second")))
+    assert (outcome.unwrap(), asked) == ("second", [])
+    outcome, _ = ended(backend, pipeline, Arms((1.0, Lost()), (1.0, Lost())))
+    assert (outcome.unwrap(), asked) == ("found", ["pay_1"])
+
+
+@both_loops
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, GeneratorExit])
+def test_what_is_no_exception_comes_out_as_itself_and_stops_the_other_arms(backend: str, error: type[BaseException]) -> None:
+    arms = Arms((9.0, "first"), (1.0, error()))
+
+    async def world() -> None:
+        with pytest.raises(error):
+            await hedged().acall(arms.read)
+        assert (arms.running, arms.ends[1]) == (0, "cancelled")
+
+    on(backend, world)
+
+
+@both_loops
+def test_misuse_inside_comes_out_as_itself(backend: str) -> None:
+    async def world() -> None:
+        with pytest.raises(MissingKeyError):
+            await hedged(effect=Effect.IDEMPOTENT).acall(Arms().read)
+
+    on(backend, world)
+
+
+# ---------------------------------------------------------------- the set-up
+
+
+@both_loops
+def test_it_stands_alone_and_keeps_the_signature(backend: str) -> None:
+    arms = Arms((9.0, "first"), (1.0, "second"))
+    hedge = Hedge(3.0, effect=Effect.IDEMPOTENT, classify=RULES, listeners=[])
+
+    @hedge
+    async def read(payment: str) -> Any:
+        return await arms.read()
+
+    async def world() -> Any:
+        with idempotency_key("pay_1"):
+            return await read("pay_1")
+
+    assert (on(backend, world), arms.keys) == ("second", ["pay_1:hedge"] * 2)
+    assert hedge.statistics()["ok"] == 1
+
+
+def test_in_instant_time_nothing_is_waited_for() -> None:
+    async def read() -> str:
+        await anyio.lowlevel.checkpoint()
+        return "read"
+
+    async def world() -> Any:
+        return await hedged().acall(read)
+
+    with instant():
+        assert anyio.run(world) == "read"
+
+
+def test_twice_is_twice_so_an_unsafe_call_is_refused_at_construction() -> None:
+    with pytest.raises(ConfigurationError, match="twice is twice"):
+        hedged(effect=Effect.UNSAFE)
+    with pytest.raises(ConfigurationError, match="twice is twice"):
+        Hedge(3.0, effect=Effect.UNSAFE)
+    with pytest.raises(ConfigurationError, match="twice is twice"):
+        Hedge(3.0)(Arms().read)
+
+
+def test_a_plain_function_is_refused_where_it_is_decorated() -> None:
+    def read() -> str:
+        return "read"
+
+    for guard in (Hedge(3.0, effect=Effect.READ), hedged()):
+        with pytest.raises(DecorationError, match="a thread cannot be"):
+            guard(read)
+        with pytest.raises(DecorationError, match="a thread cannot be"):
+            guard.call(read)
+    with pytest.raises(DecorationError, match="a thread cannot be"):
+        Hedge(3.0).around(hedged()._plan, lambda: Ok(1), (), {})
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"after": -1}, {"after": "p95"}, {"after": 1, "extra": 0}, {"after": 1, "extra": 11}, {"after": 1, "budget": 3}], ids=str
+)
+def test_what_cannot_work_is_refused_where_it_is_made(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError):
+        Hedge(**wrong)
+
+
+def test_an_effect_must_be_an_effect() -> None:
+    wrong: Any = "read"
+    with pytest.raises(ConfigurationError):
+        Hedge(1.0, effect=wrong)
