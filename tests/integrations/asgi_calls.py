@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import pytest
@@ -15,6 +16,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 JSON = "application/problem+json"
 NAME = "urn:finresilience:problem:"
+
+
+def without_addresses(value: object) -> str:
+    """Name a case alike in every process."""
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
 
 
 class Answer(NamedTuple):

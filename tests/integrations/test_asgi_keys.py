@@ -14,7 +14,7 @@ from finresilience.integrations import asgi
 from finresilience.integrations.asgi import DeadlineMiddleware, IdempotencyKeyMiddleware, owned_key
 from finresilience.integrations.headers import incoming_key
 from finresilience.testing import instant
-from tests.integrations.asgi_calls import Spy, asked, at_once, fine, nothing_to_receive, scope_of
+from tests.integrations.asgi_calls import Spy, asked, at_once, fine, nothing_to_receive, scope_of, without_addresses
 from tests.laws.sabotage import kills
 
 if TYPE_CHECKING:
@@ -225,7 +225,7 @@ async def test_after_the_answer_the_key_is_still_the_payments() -> None:
 @pytest.mark.parametrize(
     "wrong",
     [{"owner": None}, {"owner": "m_1"}, {"owner": merchant, "required_for": ("PO ST",)}, {"owner": merchant, "required_for": 7}],
-    ids=repr,
+    ids=without_addresses,
 )
 def test_what_cannot_work_is_refused_at_once(wrong: Any) -> None:
     make: Callable[..., Callable[..., Awaitable[None]]] = IdempotencyKeyMiddleware

@@ -34,7 +34,7 @@ from finresilience import (
 from finresilience.errors import AttemptOverError, BulkheadFullError, NoRouteError, RateLimitedError
 from finresilience.integrations.headers import HeaderError
 from finresilience.integrations.problems import KINDS, TYPES, Problem, ProblemOptions, Problems, problem
-from tests.integrations.asgi_calls import Answer
+from tests.integrations.asgi_calls import Answer, without_addresses
 from tests.laws.sabotage import kills
 
 if TYPE_CHECKING:
@@ -280,7 +280,7 @@ def test_no_member_of_yours_takes_the_place_of_what_is_true() -> None:
     assert answer.body == {**told(unknown()).body, "code": 7}
 
 
-@pytest.mark.parametrize("gives", [ZeroDivisionError(), {"x": object()}, {"x": math.nan}, 7, None], ids=str)
+@pytest.mark.parametrize("gives", [ZeroDivisionError(), {"x": object()}, {"x": math.nan}, 7, None], ids=without_addresses)
 def test_a_function_that_fails_costs_nobody_the_answer(gives: Any) -> None:
     def members(error: Exception) -> Any:
         if isinstance(gives, Exception):
@@ -341,7 +341,7 @@ def test_the_law_catches_a_set_up_that_may_lie() -> None:
         *({"types": 7}, {"retry_after": 0}, {"ask_after": math.inf}, {"statuses": {RateLimitedError: 600}}, {"statuses": {7: 400}}),
         *({"statuses": {RateLimitedError: True}}, {"statuses": {RateLimitedError: "429"}}, {"statuses": {UnknownOutcomeError: 503}}),
     ],
-    ids=repr,
+    ids=without_addresses,
 )
 def test_what_cannot_work_is_refused_at_once(wrong: Any) -> None:
     with pytest.raises(ConfigurationError):
