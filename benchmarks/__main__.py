@@ -19,7 +19,8 @@ from itertools import groupby
 from pathlib import Path
 
 from benchmarks import imports, memory, peers
-from benchmarks.harness import CLOCK, FLOOR, OURS, Pace, Race, Scenario, race
+from benchmarks.harness import FLOOR, OURS, Pace, Race, Scenario, race
+from benchmarks.loops import CLOCK
 from benchmarks.scenarios import scenarios
 
 RESULTS = Path(__file__).resolve().parent.parent / "build" / "bench.json"

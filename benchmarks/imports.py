@@ -13,7 +13,7 @@ from benchmarks.harness import OURS
 LIMIT = 20.0  # milliseconds
 BASE = "tenacity"
 STATEMENTS = {
-    OURS: "from finresilience import Pipeline, CircuitBreaker, Retry, Timeout",
+    OURS: "from finresilience import Pipeline, CircuitBreaker, Retry, Bulkhead, Timeout",
     "tenacity": "import tenacity",
     "stamina": "import stamina",
     "pybreaker": "import pybreaker",

@@ -12,11 +12,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
 from benchmarks import ours
-from benchmarks.harness import OURS, Call, why
+from benchmarks.harness import OURS, why
+from benchmarks.loops import Call
 from benchmarks.works import REQUEST, charge, reset
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
 LIMIT = 1024  # bytes
 MADE, DRIVEN = 200, 4  # breakers: many, so that what they share weighs little; traffic through a few of them
@@ -98,7 +99,7 @@ def _drive(clock: FakeClock, pairs: Iterable[tuple[Call, Call]], *, calls: int) 
 
 
 @contextmanager
-def _scales() -> Iterator[tuple[Callable[[], None], array[int]]]:
+def _scales() -> Generator[tuple[Callable[[], None], array[int]]]:
     """Yield a function that weighs, and where it writes; five weights, the first of them already there."""
     weights, place = array("q", [0] * 5), iter(range(5))  # no object is made for a weight: it would be in the next
 

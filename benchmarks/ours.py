@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from contextlib import suppress
 from importlib import import_module
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from benchmarks.harness import Call, Unsupported
+from benchmarks.harness import Unsupported
 from benchmarks.works import REQUEST, reset
+
+if TYPE_CHECKING:
+    from benchmarks.loops import Call
 
 NEVER = 10**9
 LONG = 3600.0
@@ -37,6 +40,10 @@ def _retry() -> Any:
 
 def _timeout() -> Any:
     return _front_door("Timeout").Timeout(2.0)
+
+
+def _bulkhead() -> Any:
+    return _front_door("Bulkhead").Bulkhead(20, queue=50, max_wait=0.5)
 
 
 def _pipeline(*policies: Any) -> Any:
@@ -84,12 +91,44 @@ def timeout(fn: Call) -> Call:
     return cast("Call", _timeout()(fn))
 
 
+def bulkhead(fn: Call) -> Call:
+    return cast("Call", _bulkhead()(fn))
+
+
+def limiter(fn: Call) -> Call:
+    fr = _front_door("RateLimiter", "TokenBucket")
+    return cast("Call", fr.RateLimiter(fr.TokenBucket(1_000_000, per=1.0, burst=10**9))(fn))
+
+
+def fallback(fn: Call) -> Call:
+    fr = _front_door("Fallback", "Effect")
+    return cast("Call", fr.Fallback(value="unknown", effect=fr.Effect.READ)(fn))
+
+
+def failover(fn: Call) -> Call:
+    fr = _front_door("Failover", "Route")
+    return cast("Call", fr.Failover([fr.Route("acme", fn), fr.Route("globex", fn)]).call)
+
+
+def hedge(fn: Call) -> Call:
+    fr = _front_door("Hedge", "Effect")
+    return cast("Call", fr.Hedge(1.0, effect=fr.Effect.READ)(fn))
+
+
 def pipeline(fn: Call) -> Call:
     return cast("Call", _pipeline(_breaker(), _retry())(fn))
 
 
-def full_pipeline(fn: Call) -> Call:
+def bulkhead_pipeline(fn: Call) -> Call:
+    return cast("Call", _pipeline(_breaker(), _retry(), _bulkhead())(fn))
+
+
+def timeout_pipeline(fn: Call) -> Call:
     return cast("Call", _pipeline(_breaker(), _retry(), _timeout())(fn))
+
+
+def full_pipeline(fn: Call) -> Call:
+    return cast("Call", _pipeline(_breaker(), _retry(), _bulkhead(), _timeout())(fn))
 
 
 def default_breaker(name: str, **clock: Any) -> Any:

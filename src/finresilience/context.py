@@ -6,7 +6,6 @@ and threads as context variables do; a task started inside a call keeps the call
 
 from __future__ import annotations
 
-from contextlib import suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, final
 
@@ -42,12 +41,29 @@ class CallContext:
     """What is true of the call that is running now. Internal: read it through the functions of this module."""
 
     # Every call makes one and few look into it: so what nobody set is not there, and reading it gives the default.
-    __slots__ = ("attempt", "base_key", "budget", "clock", "deadline", "key", "outer", "over", "probing", "reference", "sent", "won")
+    __slots__ = (
+        "attempt",
+        "base_key",
+        "budget",
+        "clock",
+        "deadline",
+        "key",
+        "moved",
+        "operation",
+        "outer",
+        "over",
+        "probing",
+        "reference",
+        "sent",
+        "won",
+    )
 
     attempt: int
     base_key: str | None
     budget: AttemptBudget | None
     key: str | None
+    moved: bool  # a call inside, which was no READ, has happened or may have
+    operation: object  # the function that is guarded, where something stands round the whole call
     outer: CallContext | None
     over: bool  # the attempt was given up before it was sent: whoever still works on it must not send
     probing: object  # the breaker whose half-open probe this attempt is: what it calls inside is part of the probe
@@ -76,12 +92,35 @@ class CallContext:
 
 
 _UNSET: Final[dict[str, Any]] = {
-    **dict.fromkeys(("base_key", "budget", "key", "outer", "probing", "reference")),
+    **dict.fromkeys(("base_key", "budget", "key", "operation", "outer", "probing", "reference")),
     "attempt": 1,
+    "moved": False,
     "over": False,
     "sent": False,
     "won": False,
 }
+
+
+@final
+class Happenings:
+    """Numbers what one call may have to know of another, so that it can tell what came after it began from what is older.
+
+    Each call that gives up has a number, and each mark that was made in a thread without its call's context: nobody can tell whose it is.
+    """
+
+    __slots__ = ("mark", "number")
+
+    def __init__(self) -> None:
+        self.number: int = 0
+        self.mark: int = 0  # the number of the last mark that was made outside of any call
+
+    def marked_outside(self) -> None:
+        """Take note that somebody, somewhere, began to send."""
+        self.number += 1
+        self.mark = self.number
+
+
+happenings: Final = Happenings()
 current: Final[ContextVar[CallContext | None]] = ContextVar("finresilience.current", default=None)
 
 
@@ -124,7 +163,10 @@ def mark_sent() -> None:
         AttemptOverError: if the attempt was given up meanwhile, so that another may be on its way: do not send.
     """
     _stop_if_over()
-    _mark(current.get())
+    context = current.get()
+    if context is None:
+        happenings.marked_outside()
+    _mark(context)
     _stop_if_over()  # once more: whoever gives an attempt up says so and then looks at the mark
 
 
@@ -147,10 +189,20 @@ def mark_outside(context: CallContext) -> None:
     _mark(context.outer)
 
 
+def moved_inside(context: CallContext) -> None:
+    """Note in the calls outside that a call inside has happened, or may have: what they raise later tells nothing of it. Internal."""
+    outer = context.outer
+    while outer is not None:
+        outer.moved = True
+        outer = outer.outer
+
+
 def leave(token: Token[CallContext | None]) -> None:
     """Leave a context that may be gone: a generator or a coroutine can be closed from anywhere. Internal."""
-    with suppress(ValueError):
+    try:
         current.reset(token)
+    except ValueError:  # not `suppress`: this is on the way of every failure
+        return
 
 
 def outbound_headers() -> dict[str, str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import pytest
 
 from finresilience import BulkheadFullError
+from finresilience.clock import obedient
 from finresilience.cores.bulkhead import BulkheadCore, Entry, Ticket
 from finresilience.policies import bulkhead as module
 from finresilience.policies.bulkhead import Bulkhead
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from finresilience.testing.stories import ThreadStory
 
-STAY = 10  # how often a caller looks round: moments at which others may come
+STAY = 40  # how often a caller looks round: moments at which others may come
 PATIENCE = 1_000.0  # seconds of a clock that nobody moves, but where a story says so
 
 
@@ -86,8 +87,8 @@ def a_wait_runs_out_as_the_place_comes_free() -> ThreadStory:
             ended.append("late" if refusal.waited >= 1.0 else "early")
 
     def holder() -> None:
-        while clock.monotonic() < 0.5:
-            pass  # until the time has begun to move: by then the waiter most often waits
+        while clock.monotonic() < 0.9:
+            pass  # until a wait that began at once is nearly over
         policy.leave(hold)
 
     def time() -> None:
@@ -158,6 +159,160 @@ STORIES: dict[str, Callable[[], ThreadStory]] = {
 @pytest.mark.parametrize("story", STORIES)
 def test_no_schedule_of_threads_breaks(story: str) -> None:
     assert explore_threads(STORIES[story], seeds=SEEDS).distinct > SEEDS * 0.9  # or the seeds all told the same story
+
+
+# --- the way that takes no lock, between any two bytecodes -------------------------------------------------------------
+
+
+def two_take_the_last_place() -> ThreadStory:
+    policy, holds = bulkhead(still(), limit=2), list[object]()
+    policy.take()
+
+    def taker() -> None:
+        holds.append(policy.take())
+
+    def one_has_it() -> None:
+        assert sum(hold is not None for hold in holds) == 1
+        assert len(policy.core.inside) == 2
+        assert policy._calm
+
+    return [taker] * 3, one_has_it
+
+
+def a_place_comes_free_as_somebody_begins_to_wait() -> ThreadStory:
+    """Nobody sleeps here: whoever stands in the queue at the end beside a free place would sleep for long."""
+    policy = bulkhead(still())
+    hold, ticket = policy.take(), policy._ticket(PATIENCE)
+
+    def leaver() -> None:
+        policy.leave(hold)
+
+    def comer() -> None:
+        policy._ask(ticket)
+
+    def he_is_let_in() -> None:
+        assert not policy.core.waiting
+        assert ticket in policy.core.inside or ticket in policy.core.granted
+
+    return [leaver, comer], he_is_let_in
+
+
+def somebody_begins_to_wait_as_another_takes_and_leaves() -> ThreadStory:
+    policy = bulkhead(still())
+    ticket, holds = policy._ticket(PATIENCE), list[object]()
+
+    def taker() -> None:
+        holds.append(policy.take())
+
+    def comer() -> None:
+        policy._ask(ticket)
+
+    def one_of_them_is_in() -> None:
+        let_in = ticket in policy.core.inside or ticket in policy.core.granted
+        assert let_in == (holds == [None])
+        assert len(policy.core.inside) + len(policy.core.granted) == 1
+
+    return [taker, comer], one_of_them_is_in
+
+
+def some_leave_some_take_while_the_limit_falls() -> ThreadStory:
+    policy, taken = bulkhead(still(), limit=2), list[object]()
+    holds = [policy.take(), policy.take()]
+
+    def leaver() -> None:
+        policy.leave(holds[0])
+
+    def taker() -> None:
+        taken.append(policy.take())
+
+    def person() -> None:
+        policy.resize(1)
+
+    def no_more_than_before_and_nobody_follows() -> None:
+        assert len(policy.core.inside) <= 2
+        assert policy.take() is None
+        policy.leave(holds[1])
+        assert (policy.take() is None) == any(hold is not None for hold in taken)
+
+    return [leaver, taker, taker, person], no_more_than_before_and_nobody_follows
+
+
+LOCKLESS: dict[str, Callable[[], ThreadStory]] = {
+    story.__name__: story
+    for story in (
+        two_take_the_last_place,
+        a_place_comes_free_as_somebody_begins_to_wait,
+        somebody_begins_to_wait_as_another_takes_and_leaves,
+        some_leave_some_take_while_the_limit_falls,
+    )
+}
+
+
+@pytest.mark.parametrize("story", LOCKLESS)
+def test_no_order_of_bytecodes_breaks(story: str) -> None:
+    assert explore_threads(LOCKLESS[story], seeds=2 * SEEDS, opcodes=True).distinct > SEEDS
+
+
+def takers_look_first(patch: pytest.MonkeyPatch) -> None:
+    def take(self: Bulkhead) -> object:
+        hold = object()
+        if len(self.core.inside) >= self.core.limit:
+            return None
+        self.core.inside.add(hold)
+        return hold
+
+    patch.setattr(Bulkhead, "take", take)
+
+
+def takers_that_go_out_again_tell_nobody(patch: pytest.MonkeyPatch) -> None:
+    def take(self: Bulkhead) -> object:
+        core, hold = self.core, object()
+        core.inside.add(hold)
+        if self._calm and len(core.inside) <= core.limit:
+            return hold
+        core.inside.discard(hold)
+        return None
+
+    patch.setattr(Bulkhead, "take", take)
+
+
+def leavers_look_first(patch: pytest.MonkeyPatch) -> None:
+    def leave(self: Bulkhead, hold: object) -> None:
+        calm = self._calm
+        self.core.inside.discard(hold)
+        if not calm:
+            self._left(hold)
+
+    patch.setattr(Bulkhead, "leave", leave)
+
+
+def decisions_do_not_say_that_they_begin(patch: pytest.MonkeyPatch) -> None:
+    ask = BulkheadCore.ask
+
+    def unsaid(self: BulkheadCore, ticket: Ticket, now: float) -> float | Entry:
+        bulkheads = [policy for policy in obedient() if isinstance(policy, Bulkhead) and policy.core is self]
+        bulkheads[0]._calm = True
+        return ask(self, ticket, now)
+
+    patch.setattr(BulkheadCore, "ask", unsaid)
+
+
+@pytest.mark.parametrize(
+    ("saboteur", "story"),
+    [
+        (takers_look_first, two_take_the_last_place),
+        (takers_look_first, some_leave_some_take_while_the_limit_falls),
+        (takers_that_go_out_again_tell_nobody, somebody_begins_to_wait_as_another_takes_and_leaves),
+        (leavers_look_first, a_place_comes_free_as_somebody_begins_to_wait),
+        (decisions_do_not_say_that_they_begin, a_place_comes_free_as_somebody_begins_to_wait),
+    ],
+)
+def test_a_way_without_a_lock_that_is_wrong_is_found_out(
+    saboteur: Callable[[pytest.MonkeyPatch], None], story: Callable[[], ThreadStory], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saboteur(monkeypatch)
+    with pytest.raises(CounterexampleError):
+        explore_threads(story, seeds=200 * SEEDS)  # it ends at the first that fails
 
 
 class NoLock:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from finresilience.cores.limiter import SlidingWindow, TokenBucket
+from finresilience.cores.line import LiveRule
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -14,6 +15,7 @@ TICKS = 4  # in a second, so that every time told is exact
 BUCKETS: dict[str, TokenBucket | SlidingWindow] = {f"a bucket of {burst}": TokenBucket(1, per=1, burst=burst) for burst in (1, 2, 3)}
 WINDOWS: dict[str, TokenBucket | SlidingWindow] = {f"a window of {limit}": SlidingWindow(limit, per=1) for limit in (1, 2, 3)}
 RULES = BUCKETS | WINDOWS
+EVERY = RULES | {"a quick bucket": TokenBucket(2, per=1, burst=2), "a short window": SlidingWindow(2, per=0.5)}
 
 
 def lawful(rule: TokenBucket | SlidingWindow, ticks: Iterable[int]) -> bool:
@@ -48,6 +50,12 @@ class World:
         self.now = 0
         self.passed: list[int] = []
         self.waiting: list[Caller] = []
+
+    @property
+    def nearest(self) -> int:
+        """At which tick the next to come could pass."""
+        wait = self.core.distance(self.now / TICKS)
+        return self.now if wait <= 0.0 else self.now + round(wait * TICKS)
 
     @property
     def plan(self) -> list[int]:
@@ -108,3 +116,15 @@ class World:
     def passes(self) -> None:
         self.passed.append(self.now)
         assert lawful(self.rule, self.passed), f"too many at once: {self.passed}"
+
+
+def slack(rule: TokenBucket | SlidingWindow, core: Any, now: float) -> int:
+    """Return by how many ticks a slot may come later than it could: none, unless one that was given back has gone by unused."""
+    if not isinstance(core, LiveRule) or core.busy(now) <= 0.0 or (core._unused == 0 and core._stale(now) == 0):
+        return 0
+    return round(TICKS * (rule.per / rule.limit if isinstance(rule, TokenBucket) else rule.per))
+
+
+def capacity(world: World) -> int:
+    """Return how many may pass at once after a pause."""
+    return world.rule.burst if isinstance(world.rule, TokenBucket) else world.rule.limit

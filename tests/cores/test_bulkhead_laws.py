@@ -259,6 +259,7 @@ def test_only_an_empty_bulkhead_can_be_closed_and_a_closed_one_lets_nobody_in() 
     core.leave(1.0, waiter)
     assert core.close() is True
     assert core.close() is True
+    core.resize(5, 1.0)
     assert core.take(object(), 1.0) is False
     assert core.ask(Ticket(1.0, MAX_WAIT), 1.0) is Entry.CLOSED
 

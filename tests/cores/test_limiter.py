@@ -12,7 +12,7 @@ from hypothesis import given, strategies as st
 from finresilience.cores.limiter import SlidingWindow, TokenBucket
 from finresilience.cores.line import Place
 from finresilience.errors import ConfigurationError
-from tests.cores.lines import RULES, TICKS, World
+from tests.cores.lines import RULES, TICKS, World, capacity
 
 either = pytest.mark.parametrize("kind", [TokenBucket, SlidingWindow])
 
@@ -82,7 +82,7 @@ def test_no_more_wait_than_have_a_slot_within_the_longest_wait(rule: str, patien
         pass
     while world.join(patience) is not None:
         pass
-    assert len(world.waiting) == world.core.waiting
+    assert len(world.waiting) == world.core.waiting(0.0)
     seconds, limit = patience // TICKS, world.rule.limit
     assert len(world.waiting) == (seconds if isinstance(world.rule, TokenBucket) else seconds * limit)
 
@@ -101,7 +101,7 @@ def test_in_a_forked_child_nobody_waits_and_the_past_is_not_forgotten(rule: str)
         pass
     world.join()
     left, _ = world.waiting, world.core.begin_anew()
-    assert world.core.waiting == 0
+    assert world.core.waiting(world.now / TICKS) == 0
     assert not world.core.take(0.0)
     left[0].place.leave()  # of the parent
     assert World(world.rule, world.core).join() == TICKS
@@ -119,6 +119,8 @@ def test_a_clock_with_another_zero_changes_nothing(rule: str, shift: float) -> N
     assert isinstance(place, Place)
     assert place.wait == 0.25
     assert core.busy(shift + 1.0) == inf
+    assert core.busy(shift + 2.25) == inf  # it may come yet
+    assert core.busy(shift + 2.5) < 9.0  # it has lost its place
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -129,6 +131,31 @@ def test_it_is_busy_until_it_is_as_good_as_new(rule: str) -> None:
     busy = world.core.busy(0.0)
     assert busy == (world.rule.burst if isinstance(world.rule, TokenBucket) else 1.0)
     assert world.core.busy(busy) == 0.0
+
+
+def test_a_window_is_busy_until_its_last_call_has_left_it() -> None:
+    core = SlidingWindow(3, per=1).start(0.0)
+    assert [core.take(0.0), core.take(0.5)] == [True, True]
+    assert core.busy(0.75) == 0.75
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_crowd_that_goes_away_at_once_holds_nobody_up(rule: str) -> None:
+    world = World(RULES[rule])
+    while world.take():
+        pass
+    times = [world.join(10**6) for _ in range(2000)]
+    for _ in range(1999):
+        world.cancel(0)
+    last = times[-1]
+    assert last is not None
+    for tick in range(1, 20):  # whoever was last waits still, and the free places before it serve all who come in the meantime
+        world.now = tick
+        while world.take():
+            pass
+    assert len(world.passed) - capacity(world) == 4 * (1 if isinstance(world.rule, TokenBucket) else world.rule.limit)
+    world.now = last
+    assert world.come(world.waiting[0])
 
 
 # --- how they are made -------------------------------------------------------------------------------------------------

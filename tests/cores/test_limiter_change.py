@@ -75,7 +75,7 @@ def test_whoever_waits_keeps_its_place_and_passes_by_the_rule_of_the_moment(rule
                     passed.append((now, rule))
             now += pace
     lawful(rules, passed)
-    assert core.waiting == len(waiting)
+    assert core.waiting(now / Q) == len(waiting)
 
 
 def test_a_new_bucket_begins_without_a_burst_and_earns_it() -> None:
@@ -91,6 +91,19 @@ def test_what_an_idle_bucket_would_have_earned_is_not_taken_from_it() -> None:
     core.take(0.0)
     core.change(TokenBucket(2, per=1, burst=3), 60.0)
     assert [core.take(60.0) for _ in range(4)] == [True, True, True, None]
+
+
+def test_a_debt_is_paid_in_calls_and_not_in_seconds() -> None:
+    core = TokenBucket(4, per=1, burst=6).start(0.0)
+    while core.take(0.0):
+        pass
+    core.change(TokenBucket(1, per=1, burst=2), 1.0)  # four earned, six spent: two owed, as if the new burst were spent
+    assert [core.take(1.5), core.take(2.0), core.take(2.0)] == [None, True, None]
+    core = TokenBucket(4, per=1, burst=9).start(0.0)
+    while core.take(0.0):
+        pass
+    core.change(TokenBucket(1, per=1, burst=2), 1.0)  # five owed, and the new burst is two
+    assert [core.take(4.5), core.take(5.0), core.take(5.5)] == [None, True, None]
 
 
 def test_a_debt_is_paid_at_the_new_rate() -> None:

@@ -11,18 +11,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given, strategies as st
 
-from finresilience.cores.limiter import TokenBucket
 from finresilience.testing import exhaust
-from tests.cores.lines import BUCKETS, RULES, TICKS, World, soonest
+from tests.cores.lines import BUCKETS, EVERY, TICKS, World, capacity, slack, soonest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from finresilience.cores.limiter import SlidingWindow
+    from finresilience.cores.limiter import SlidingWindow, TokenBucket
     from finresilience.testing.stories import Story
 
 DEEP = bool(os.environ.get("FINRESILIENCE_DEEP"))
-every_rule = pytest.mark.parametrize("rule", RULES)
+every_rule = pytest.mark.parametrize("rule", EVERY)
 numbers = st.integers(0, 9)
 deeds = st.lists(st.tuples(st.sampled_from(["join", "join", "take", "cancel", "wait"]), numbers), max_size=30)
 
@@ -42,12 +41,14 @@ def told(world: World, deed: str, number: int) -> None:
 
 
 def law_of_the_earliest_slot(world: World, steps: list[tuple[str, int]]) -> None:
+    """Never too early for the rule or for a promise; and exactly then, or, once a slot given back has gone by unused, at the next one."""
     for deed, number in steps:
-        first = soonest(world.rule, world.now, world.plan)
+        first, mine = soonest(world.rule, world.now, world.plan), world.nearest
+        assert first <= mine <= first + slack(world.rule, world.core, world.now / TICKS)
         if deed == "join":
-            assert world.join(number) == (first if first - world.now <= number else None)
+            assert world.join(number) == (mine if mine - world.now <= number else None)
         elif deed == "take":
-            assert world.take() == (first == world.now)
+            assert world.take() == (mine == world.now)
         else:
             told(world, deed, number)
     world.wait(99)
@@ -58,7 +59,7 @@ def law_of_the_earliest_slot(world: World, steps: list[tuple[str, int]]) -> None
 def test_each_caller_gets_the_earliest_slot_that_the_rule_and_the_promises_already_made_allow(
     rule: str, steps: list[tuple[str, int]]
 ) -> None:
-    law_of_the_earliest_slot(World(RULES[rule]), steps)
+    law_of_the_earliest_slot(World(EVERY[rule]), steps)
 
 
 SMALL = [("join", 99), ("take", 0), ("cancel", 0), ("cancel", -1), ("wait", 2), ("wait", 3)]
@@ -67,7 +68,7 @@ SMALL = [("join", 99), ("take", 0), ("cancel", 0), ("cancel", -1), ("wait", 2), 
 @every_rule
 def test_so_it_is_in_every_small_world(rule: str) -> None:
     for steps in product(SMALL, repeat=6 if DEEP else 4):
-        law_of_the_earliest_slot(World(RULES[rule]), [("join", 99)] * 4 + [*steps])
+        law_of_the_earliest_slot(World(EVERY[rule]), [("join", 99)] * 4 + [*steps])
 
 
 # --- anybody may be late -----------------------------------------------------------------------------------------------
@@ -88,31 +89,27 @@ def law_of_the_window(world: World, steps: list[tuple[str, int]], seed: int) -> 
 def test_no_window_holds_too_many_whatever_the_order_of_claims_cancels_and_late_awakenings(
     rule: str, steps: list[tuple[str, int]], seed: int
 ) -> None:
-    law_of_the_window(World(RULES[rule]), steps, seed)
+    law_of_the_window(World(EVERY[rule]), steps, seed)
 
 
 @every_rule
 @given(steps=deeds, seed=numbers)
 def test_whoever_was_late_or_cancelled_leaves_nothing_behind(rule: str, steps: list[tuple[str, int]], seed: int) -> None:
-    world = World(RULES[rule])
+    world = World(EVERY[rule])
     law_of_the_window(world, steps, seed)
     while world.waiting:
         world.sleep(TICKS, late=lambda _: False)
     world.sleep(9 * TICKS, late=lambda _: False)
-    assert world.core.waiting == 0
+    assert world.core.waiting(world.now / TICKS) == 0
     assert world.core.busy(world.now / TICKS) <= 0.0
     assert world.core.passed == len(world.passed)
     assert [world.take() for _ in range(9)] == [number < capacity(world) for number in range(9)]
 
 
-def capacity(world: World) -> int:
-    return world.rule.burst if isinstance(world.rule, TokenBucket) else world.rule.limit
-
-
 @every_rule
 @given(steps=deeds, tries=st.lists(numbers, max_size=5))
 def test_a_refused_claim_costs_nothing(rule: str, steps: list[tuple[str, int]], tries: list[int]) -> None:
-    asked, left_alone = World(RULES[rule]), World(RULES[rule])
+    asked, left_alone = World(EVERY[rule]), World(EVERY[rule])
     for deed, number in steps:
         for patience in tries:
             if soonest(asked.rule, asked.now, asked.plan) > asked.now + patience:
@@ -125,7 +122,7 @@ def test_a_refused_claim_costs_nothing(rule: str, steps: list[tuple[str, int]], 
 @every_rule
 @given(steps=deeds, number=numbers)
 def test_a_slot_that_was_given_back_at_the_end_of_the_line_was_never_taken(rule: str, steps: list[tuple[str, int]], number: int) -> None:
-    world = World(RULES[rule])
+    world = World(EVERY[rule])
     for deed, extra in steps:
         told(world, deed, extra)
     other = deepcopy(world)
@@ -139,7 +136,7 @@ def test_a_slot_that_was_given_back_at_the_end_of_the_line_was_never_taken(rule:
 @every_rule
 def test_every_interleaving_of_callers_cancels_and_time_keeps_the_rate(rule: str) -> None:
     for cancelled in range(4):
-        assert exhaust(crowd(RULES[rule], cancelled)).schedules == (7560 if DEEP else 2520)
+        assert exhaust(crowd(EVERY[rule], cancelled)).schedules == (7560 if DEEP else 2520)
 
 
 def crowd(rule: TokenBucket | SlidingWindow, cancelled: int, core: Any = None) -> Callable[[], Story]:
@@ -183,7 +180,7 @@ def crowd(rule: TokenBucket | SlidingWindow, cancelled: int, core: Any = None) -
 
 @pytest.mark.parametrize("rule", ["a bucket of 1", "a window of 1"])
 def test_a_slot_given_back_in_the_middle_goes_to_the_next_who_asks_and_to_nobody_else(rule: str) -> None:
-    world = World(RULES[rule])
+    world = World(EVERY[rule])
     assert [world.join() for _ in "ABC"] == [0, TICKS, 2 * TICKS]
     world.cancel(0)  # B, while C sleeps until its own time and cannot be moved up
     assert world.join() == TICKS
@@ -192,9 +189,18 @@ def test_a_slot_given_back_in_the_middle_goes_to_the_next_who_asks_and_to_nobody
     assert world.passed == [0, TICKS, 2 * TICKS, 3 * TICKS]
 
 
+def test_between_the_times_of_two_slots_given_back_the_later_one_is_had() -> None:
+    world = World(EVERY["a bucket of 1"])
+    assert [world.join() for _ in "ABCD"] == [0, TICKS, 2 * TICKS, 3 * TICKS]
+    world.cancel(0)
+    world.cancel(0)
+    world.wait(TICKS + 1)
+    assert world.join() == 2 * TICKS
+
+
 @pytest.mark.parametrize("rule", ["a bucket of 1", "a window of 1"])
 def test_a_slot_that_nobody_took_in_time_is_gone_and_nobody_behind_it_is_later_for_it(rule: str) -> None:
-    world = World(RULES[rule])
+    world = World(EVERY[rule])
     assert [world.join() for _ in "ABC"] == [0, TICKS, 2 * TICKS]
     world.cancel(0)
     world.wait(TICKS + 2)
@@ -203,7 +209,7 @@ def test_a_slot_that_nobody_took_in_time_is_gone_and_nobody_behind_it_is_later_f
 
 
 def test_once_all_behind_it_have_gone_too_a_slot_of_the_past_holds_nobody_up() -> None:
-    world = World(RULES["a bucket of 1"])
+    world = World(EVERY["a bucket of 1"])
     assert [world.join() for _ in "ABC"] == [0, TICKS, 2 * TICKS]
     world.cancel(0)
     world.wait(TICKS + 2)
@@ -214,7 +220,7 @@ def test_once_all_behind_it_have_gone_too_a_slot_of_the_past_holds_nobody_up() -
 
 @pytest.mark.parametrize("rule", ["a bucket of 1", "a window of 1"])
 def test_when_all_oversleep_they_pass_one_by_one(rule: str) -> None:
-    world = World(RULES[rule])
+    world = World(EVERY[rule])
     assert [world.join() for _ in "ABC"] == [0, TICKS, 2 * TICKS]
     world.sleep(10 * TICKS, late=lambda _: False)
     assert len(world.passed) == 2
@@ -223,7 +229,7 @@ def test_when_all_oversleep_they_pass_one_by_one(rule: str) -> None:
 
 
 def test_with_a_burst_to_spare_one_sleeper_makes_nobody_else_late() -> None:
-    world = World(RULES["a bucket of 2"])
+    world = World(EVERY["a bucket of 2"])
     assert [world.join() for _ in "ABCDE"] == [0, 0, TICKS, 2 * TICKS, 3 * TICKS]
     sleeper = world.waiting[0]
     for tick in (1, 2, 3):
@@ -236,7 +242,19 @@ def test_a_place_that_nobody_holds_any_more_is_given_back_by_itself() -> None:
     core = BUCKETS["a bucket of 1"].start(0.0)
     core.take(0.0)
     place = core.join(0.0, 9.0)
-    assert core.waiting == 1
+    assert core.waiting(0.0) == 1
     del place
     assert core.join(0.0, 9.0) is not None
     assert core.take(1.0)
+
+
+@every_rule
+@given(steps=deeds, seed=numbers)
+def test_whoever_never_comes_does_not_hold_the_others_up_for_ever(rule: str, steps: list[tuple[str, int]], seed: int) -> None:
+    world = World(EVERY[rule])
+    law_of_the_window(world, steps, seed)
+    world.waiting.clear()  # their places are held still, by nobody who comes
+    held = [world.core.join(world.now / TICKS, 99.0) for _ in range(3)]
+    world.now += 30 * TICKS
+    assert [world.take() for _ in range(9)] == [number < capacity(world) for number in range(9)]
+    assert held

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from finresilience.cores.limiter import SlidingWindow, TokenBucket
-from finresilience.cores.line import Place
+from finresilience.cores.line import Place, Seat
 
 CALLS = 3_000_000 if os.environ.get("FINRESILIENCE_DEEP") else 30_000
 NANOSECOND = Fraction(1, 10**9)
@@ -82,7 +82,7 @@ class AddsUp:
     def join(self, now: float, patience: float) -> Place:
         due = max(self.due, now)
         self.due = due + self.interval
-        return Place(deque(), -1, due - now)
+        return Place(deque(), Seat(-1, due), due - now)
 
     def step(self, place: Place, now: float) -> float:
         return 0.0

@@ -38,6 +38,10 @@ class Sample:
     def take(self, now: float) -> bool:
         return not isinstance(self.join(now, 0.0), float)
 
+    def distance(self, now: float) -> float:
+        wait: float = max(self.due, now) - now - self.interval * (self.burst - 1)
+        return wait
+
     def step(self, place: object, now: float) -> float:
         return 0.0
 
@@ -61,7 +65,7 @@ class BelievesItsPromises(Bucket):  # type: ignore[misc] # of no type
 
     def step(self, place: Any, now: float) -> float:
         super().step(place, now)
-        place.index = -1
+        place.seat.index = -1
         return 0.0
 
 
@@ -69,11 +73,8 @@ class OvertakesTheLine(Bucket):  # type: ignore[misc] # of no type
     def __init__(self, rule: Any) -> None:
         super().__init__(rule, 0.0)
 
-    def take(self, now: float) -> Any:
-        if self._debt(now) > self._slack:
-            return None
-        self._pass(now)
-        return True
+    def _nearest(self, now: float) -> tuple[int, float]:
+        return self._first + self._line, self._opens(0, now, 0)
 
 
 class NeverForgetsAHole(Bucket):  # type: ignore[misc] # of no type

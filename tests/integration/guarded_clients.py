@@ -22,6 +22,7 @@ from tests.integration.clients import POOL_WAIT
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
+CLIENT_ERRORS = (httpx.HTTPError, httpx2.HTTPError, aiohttp.ClientError, requests.RequestException)
 PATIENCE = 10.0  # seconds; long where nothing is waited for, so that a busy machine changes nothing
 
 

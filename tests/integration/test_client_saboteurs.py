@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import itertools
 
-import aiohttp
-import httpx
-import httpx2
 import pytest
-import requests
 
 from finresilience.integrations import _exchange, _httpx_both, aiohttp as guarding_aiohttp, requests as guarding_requests
 from finresilience.integrations._exchange import Exchange, LiveTimeouts
 from finresilience.integrations._rules import Rules
 from finresilience.outcome import Effect
 from tests.integration import test_client_bodies as bodies, test_client_faults as faults, test_client_lives as lives
-from tests.integration.guarded_clients import GUARDED
+from tests.integration.guarded_clients import CLIENT_ERRORS, GUARDED
 from tests.integration.scripted_provider import answering, half
 from tests.laws.sabotage import kills, nothing
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 
 BY_NAME = {client.name: client for client in GUARDED}
-CLIENTS = (httpx.HTTPError, httpx2.HTTPError, aiohttp.ClientError, requests.RequestException)
 EVERY = ("httpx", "httpx on trio", "httpx2", "aiohttp", "requests")
 HTTPX = ("httpx", "httpx2 on asyncio")
 
@@ -111,7 +106,7 @@ def test_the_laws_of_the_clients_are_awake(saboteur, law, name, args):
     def red(client):  # where a law expects an answer, an error of the client is red too
         try:
             law(client, *args)
-        except CLIENTS as error:
+        except CLIENT_ERRORS as error:
             raise AssertionError(law.__name__) from error
 
     kills(saboteur, red, BY_NAME[name])

@@ -49,7 +49,9 @@ def pipeline(*policies, **settings):
 
 def sdk(guard, port):
     base = f"http://127.0.0.1:{port}"
-    return stripe.StripeClient("sk_test_1", http_client=ResilientHTTPClient(guard), base_addresses={"api": base}, max_network_retries=5)
+    return stripe.StripeClient(
+        "sk_test_1", http_client=ResilientHTTPClient(guard), base_addresses={"api": base, "files": base}, max_network_retries=5
+    )
 
 
 class Sync:
@@ -67,6 +69,9 @@ class Sync:
     def cancel(self):
         return self.client.v1.subscriptions.cancel("sub_1")
 
+    def pdf(self):
+        return self.client.v1.quotes.pdf("qt_1").io.read()
+
 
 class Async:
     """The SDK in async functions, each run in the loop of another thread."""
@@ -83,6 +88,12 @@ class Async:
 
     def cancel(self):
         return self.call(self.client.v1.subscriptions.cancel_async, "sub_1")
+
+    def pdf(self):
+        async def read():
+            return await (await self.client.v1.quotes.pdf_async("qt_1")).read_async()
+
+        return self.call(read)
 
 
 @contextmanager
@@ -214,3 +225,11 @@ def test_a_refused_connection_is_the_sdks_own_error_and_no_unknown(using):
         with pytest.raises(stripe.APIConnectionError) as caught:
             client.charge()
         assert "3 attempts" in "".join(caught.value.__notes__)
+
+
+def test_a_stream_begins_guarded_and_what_is_thrown_away_is_closed(using):
+    pdf = answering(200, b"%PDF" + b"x" * 100_000)
+    with ScriptedProvider(answering(500, b"x" * 100_000), pdf) as provider:
+        with using(pipeline(), provider.port) as client:
+            assert client.pdf().startswith(b"%PDF")
+        assert len(provider.asked) == 2

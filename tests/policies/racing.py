@@ -1,5 +1,8 @@
 """A small world for hedges: a provider whose arms take their time, and who knows what became of each of them."""
 
+# A lambda has no place for types.
+# pyright: reportUnknownLambdaType=false
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
@@ -8,10 +11,14 @@ import anyio
 
 from finresilience import Effect, Pipeline, current_key
 from finresilience.policies.hedge import Hedge
-from tests.laws.worlds import RULES
+from tests.laws.worlds import RULES, on
 
 if TYPE_CHECKING:
     from finresilience import Event
+
+
+IDEMPOTENT: dict[str, Any] = {"effect": Effect.IDEMPOTENT, "key": lambda *_: "pay_1"}
+BY_NATURE: dict[str, Any] = {"effect": Effect.IDEMPOTENT_BY_NATURE}
 
 
 class Arms:
@@ -52,3 +59,14 @@ def hedged(
     settings: dict[str, Any] = {"classify": RULES, "listeners": [] if heard is None else [heard.append]} | more
     name = settings.pop("name", "acme")
     return Pipeline(name, Hedge(3.0) if hedge is None else hedge, *policies, effect=effect, **settings)
+
+
+def ended(backend: str, pipeline: Any, arms: Arms) -> tuple[Any, float]:
+    """Return how one call ended, and when."""
+
+    async def world() -> Any:
+        outcome = await pipeline.aoutcome(arms.read, "pay_1")
+        assert arms.running == 0  # no arm outlives the call
+        return outcome, anyio.current_time()
+
+    return on(backend, world)  # type: ignore[no-any-return]  # of whatever function

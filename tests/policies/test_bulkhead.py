@@ -14,7 +14,7 @@ from finresilience.events import BulkheadResized, PlaceLapsed
 from finresilience.policies import base
 from finresilience.policies.bulkhead import Bulkhead
 from finresilience.testing import ManualClock, instant
-from tests.laws.sabotage import each_kill, kills
+from tests.laws.sabotage import each_kill, kills, nothing
 from tests.laws.worlds import Down, still
 
 if TYPE_CHECKING:
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 
 def bulkhead(limit: int = 1, **more: Any) -> Bulkhead:
-    return Bulkhead(limit, **{"name": "acme", "clock": still(), "listeners": [], **more})
+    settings: dict[str, Any] = {"name": "acme", "clock": still(), "listeners": [], **more}
+    return Bulkhead(limit, **settings)
 
 
 def waits(policy: Bulkhead) -> Ticket:
@@ -105,7 +106,7 @@ def test_nobody_overtakes_a_waiter() -> None:
 
 def test_a_refusal_tells_who_refused_how_many_are_inside_and_that_nobody_stood_in_the_queue() -> None:
     policy = bulkhead(2)
-    policy.take(), policy.take()
+    assert None not in {policy.take(), policy.take()}
     with pytest.raises(BulkheadFullError, match=r"acme.* 2 calls are at work and its queue is full") as refusal:
         policy.enter()
     assert (refusal.value.bulkhead, refusal.value.limit, refusal.value.waited) == ("acme", 2, 0.0)
@@ -129,13 +130,13 @@ def test_a_block_within_a_deadline_that_has_passed_is_not_entered() -> None:
 
 
 def test_a_grant_that_lapsed_is_seen_by_whoever_only_wants_to_take() -> None:
-    heard: list[Event] = []
-    policy = bulkhead(queue=1, max_wait=9.0, lease=2.0, listeners=[heard.append])
+    heard, clock = list[Event](), still()
+    policy = bulkhead(queue=1, max_wait=9.0, lease=2.0, clock=clock, listeners=[heard.append])
     hold = policy.take()
     waits(policy)
     policy.leave(hold)
     assert policy.take() is None
-    policy._clock.advance(2)  # type: ignore[attr-defined] # a ManualClock
+    clock.advance(2)
     assert policy.take() is not None
     assert heard == [PlaceLapsed(name="acme", lease=2.0)]
 
@@ -320,6 +321,11 @@ def test_in_a_forked_child_nobody_is_inside_and_nobody_waits() -> None:
     assert policy.take() is not None
 
 
+def test_a_child_forked_while_another_thread_was_making_a_bulkhead_goes_on_without_it() -> None:
+    half_made = Bulkhead.__new__(Bulkhead)
+    half_made.forked()
+
+
 def test_a_child_forked_in_the_midst_of_a_decision_decides_again() -> None:
     policy = bulkhead()
     policy.take()
@@ -333,11 +339,14 @@ def test_a_child_forked_in_the_midst_of_a_decision_decides_again() -> None:
 
 
 def places_outlive_a_fork(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Bulkhead, "forked", lambda self: None)
+    patch.setattr(Bulkhead, "forked", nothing)
 
 
 def decisions_outlive_a_fork(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Bulkhead, "forked", lambda self: self.core.begin_anew())
+    def forked(self: Bulkhead) -> None:
+        self.core.begin_anew()
+
+    patch.setattr(Bulkhead, "forked", forked)
 
 
 # --- called in the midst of itself -------------------------------------------------------------------------------------
@@ -352,7 +361,7 @@ def test_a_place_given_back_in_the_midst_of_a_decision_is_given_back_after_it(mo
     def collects(self: BulkheadCore, now: float) -> None:
         monkeypatch.setattr(BulkheadCore, "_settle", settle)
         policy.leave(forgotten)
-        assert forgotten in self.inside  # it waits its turn
+        assert len(policy._later) == 1  # what follows from it waits its turn
         settle(self, now)
 
     monkeypatch.setattr(BulkheadCore, "_settle", collects)
@@ -394,55 +403,59 @@ def test_an_interrupt_in_the_midst_of_a_decision_leaves_everything_as_it_should_
     monkeypatch.setattr(BulkheadCore, "leave", interrupted)
     with pytest.raises(KeyboardInterrupt):
         policy.leave(hold)
-    assert now(policy, "at_work") == [1]  # interrupted before anything was done: the second time it is
-    policy.leave(hold)
+    assert now(policy, "at_work", "let_in", "waiting") == [0, 1, 1]  # interrupted, it was done again
     assert policy._ask(first) is None
     assert policy._ask(second) is not None
 
 
-class Interrupted:
-    """A door at which a signal comes: before it is open, or after it was shut again."""
+class Interrupted(set[object]):
+    """Those inside, and a signal that comes just after somebody got in or out, once."""
 
-    def __init__(self, door: Any, *, before: bool) -> None:
-        self._door, self._before, self._left = door, before, 1
+    def __init__(self) -> None:
+        super().__init__()
+        self.left = 1
 
-    def _maybe(self) -> None:
-        if self._left:
-            self._left = 0
+    def add(self, hold: object) -> None:
+        super().add(hold)
+        self._signal()
+
+    def discard(self, hold: object) -> None:
+        super().discard(hold)
+        self._signal()
+
+    def _signal(self) -> None:
+        if self.left:
+            self.left = 0
             raise KeyboardInterrupt
 
-    def __enter__(self) -> None:
-        if self._before:
-            self._maybe()
-        self._door.__enter__()
 
-    def __exit__(self, *error: object) -> None:
-        self._door.__exit__(*error)
-        self._maybe()
-
-
-@pytest.mark.parametrize("before", [True, False])
-def test_an_interrupt_at_the_door_leaks_no_place(before: bool) -> None:
-    policy = bulkhead()
-    policy._door = Interrupted(policy._door, before=before)  # type: ignore[assignment] # a door of ours
+@pytest.mark.parametrize("queue", [0, 1])
+def test_an_interrupt_on_the_way_in_or_out_leaks_no_place(queue: int) -> None:
+    """With somebody in the queue, the way is another one: through the lock."""
+    policy = bulkhead(queue=queue, max_wait=9.0 if queue else None)
+    inside = policy.core.inside = Interrupted()
     with pytest.raises(KeyboardInterrupt):
         policy.take()
     hold = policy.take()
     assert hold is not None
-    policy._door = Interrupted(policy._door, before=before)  # type: ignore[assignment] # a door of ours
+    waiters = [waits(policy) for _ in range(queue)]
+    inside.left = 1
     with pytest.raises(KeyboardInterrupt):
         policy.leave(hold)
+    for waiter in waiters:
+        assert policy._ask(waiter) is None
+        policy.leave(waiter)
+    assert now(policy, "at_work", "let_in", "waiting") == [0, 0, 0]
     assert policy.take() is not None
 
 
 def interrupts_leak(patch: pytest.MonkeyPatch) -> None:
     def take(self: Bulkhead) -> object:
         hold = object()
-        with self._door:
-            if len(self.core.inside) < self.core.limit:
-                self.core.inside.add(hold)
-                return hold
-        return None
+        if len(self.core.inside) >= self.core.limit:
+            return None
+        self.core.inside.add(hold)
+        return hold
 
     patch.setattr(Bulkhead, "take", take)
 
@@ -450,7 +463,7 @@ def interrupts_leak(patch: pytest.MonkeyPatch) -> None:
 @each_kill(
     (places_outlive_a_fork, test_in_a_forked_child_nobody_is_inside_and_nobody_waits),
     (decisions_outlive_a_fork, test_a_child_forked_in_the_midst_of_a_decision_decides_again),
-    (interrupts_leak, test_an_interrupt_at_the_door_leaks_no_place, False),
+    (interrupts_leak, test_an_interrupt_on_the_way_in_or_out_leaks_no_place, 0),
 )
 def test_its_saboteur_is_found_out(row: tuple[Any, ...]) -> None:
     kills(*row)

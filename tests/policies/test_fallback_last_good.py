@@ -12,6 +12,7 @@ import anyio
 import pytest
 
 from finresilience import ConfigurationError, Declined, Effect, Failed, Ok
+from finresilience.outcome import Stale
 from finresilience.policies.fallback import Fallback, LastGood
 from tests.laws.worlds import Down, No, Provider, on, still
 from tests.policies.falling import each_form, ended, notes_of, piped
@@ -98,6 +99,14 @@ def test_a_fallback_answer_is_never_kept_as_a_good_one(form: str) -> None:
     assert reader.falls_back("a") == "old"
     reader.clock.advance(6)
     assert reader.falls_back("a") is None
+
+
+def test_an_answer_that_a_stage_further_in_made_up_is_never_kept() -> None:
+    fallback, made_up = kept(), Ok("made up")
+    made_up.fallback = Stale(0.0, "Failed Down")
+    outcome = fallback.around(piped(fallback)._plan, lambda: made_up, ("a",), {})
+    assert outcome is made_up
+    assert fallback.statistics()["kept"] == 0
 
 
 @each_form

@@ -148,6 +148,18 @@ def test_a_recording_that_was_cancelled_from_outside_is_told_as_abandoned(backen
     assert pipeline.ends.abandoned == 1
 
 
+@pytest.mark.parametrize("effect", [Effect.READ, Effect.UNSAFE])
+def test_a_function_that_was_interrupted_is_told_as_abandoned_only_where_it_recorded_an_intent(effect: Effect) -> None:
+    def interrupted(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    heard: list[Event] = []
+    fallback = Fallback(function=interrupted) if effect is Effect.READ else Fallback(pending=interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        piped(fallback, effect=effect, heard=heard).call(Provider(Down()).charge)
+    assert heard == ([] if effect is Effect.READ else [CallAbandoned(name="acme", attempt=1, ran=None, reference=None)])
+
+
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_what_cleans_up_after_a_cancellation_does_not_hide_that_the_recording_is_in_doubt(backend: str) -> None:
     async def record(*_: Any) -> str:

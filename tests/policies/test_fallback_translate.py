@@ -126,11 +126,21 @@ def test_a_guard_outside_knows_how_often_a_translated_error_was_tried(form: str)
 
 
 @each_form
-@pytest.mark.parametrize("answer", [None, "a text", Ours, KeyboardInterrupt()], ids=repr)
-def test_what_is_no_exception_leaves_the_error_as_it_is(form: str, answer: Any) -> None:
+@pytest.mark.parametrize("answer", ["a text", Ours, KeyboardInterrupt()], ids=repr)
+def test_what_is_no_exception_leaves_the_error_as_it_is_with_a_note(form: str, answer: Any) -> None:
     outcome = ended(form, translated(lambda _: answer), Provider(error := Down()))
     assert isinstance(outcome, Failed)
     assert outcome.error is error
+    assert "which is no exception, so the error stands" in notes_of(error)[0]
+
+
+@each_form
+@pytest.mark.parametrize("same", [True, False])
+def test_none_and_the_error_itself_leave_it_as_it_is_and_are_no_use_of_the_fallback(form: str, same: bool) -> None:
+    fallback = Fallback(translate=lambda error: error if same else None)
+    outcome = ended(form, piped(fallback, effect=Effect.UNSAFE), Provider(error := Down()))
+    assert isinstance(outcome, Failed)
+    assert (outcome.error, notes_of(error), fallback.statistics()["used"]) == (error, [], 0)
 
 
 @each_form

@@ -41,6 +41,11 @@ if TYPE_CHECKING:
 Manual: Any = ManualClock  # final, but not for a test that sleeps badly
 
 
+class Parked(Manual):  # type: ignore[misc] # of no type
+    async def sleep(self, seconds: float, /) -> None:
+        await give_way()
+
+
 def limiter(rule: Any = None, *, heard: list[Event] | None = None, **more: Any) -> RateLimiter:
     """One call a second, if nothing else is said."""
     settings: dict[str, Any] = {"clock": still(), "listeners": [] if heard is None else [heard.append]} | more
@@ -206,7 +211,7 @@ def test_who_is_sent_back_into_the_line_for_too_long_is_refused(backend: str) ->
 
     async def world() -> None:
         clock = VirtualClock.current()
-        policy = limiter(max_wait=2.2, clock=clock)
+        policy = limiter(max_wait=2.2, lease=9.0, clock=clock)
         policy.take()
         ends: list[Any] = []
 
@@ -226,6 +231,27 @@ def test_who_is_sent_back_into_the_line_for_too_long_is_refused(backend: str) ->
         assert policy.statistics()["waiting"] == 0
 
     on(backend, world)
+
+
+def test_someone_whose_loop_never_runs_again_holds_nobody_up_for_longer_than_the_lease() -> None:
+    policy = limiter(max_wait=9.0, lease=2.0, clock=Parked())
+    policy.take()
+    waiting = policy.aenter()
+    waiting.send(None)  # for the slot at 1
+    clock_of(policy).advance(3.0)
+    assert not policy.take()  # it may come yet
+    clock_of(policy).advance(0.25)
+    assert policy.take()
+    stats = policy.statistics()
+    assert (stats["waiting"], stats["lapsed"]) == (0, 1)
+
+    clock_of(policy).advance(0.5)
+    with pytest.raises(StopIteration) as ended:  # it came after all, and so finds its time, 9 s, not yet over
+        for _ in range(2):
+            clock_of(policy).advance(0.5)
+            waiting.send(None)
+    assert ended.value.value is True
+    assert policy.statistics()["passed"] == 3
 
 
 # --- a wait that is broken off -----------------------------------------------------------------------------------------
@@ -300,11 +326,6 @@ def test_a_thread_interrupted_in_the_wait_gives_its_place_back() -> None:
     assert (stats["cancelled"], stats["waiting"], stats["passed"]) == (3, 0, 2)
 
 
-class Parked(Manual):  # type: ignore[misc] # of no type
-    async def sleep(self, seconds: float, /) -> None:
-        await give_way()
-
-
 def test_a_coroutine_that_is_dropped_in_the_wait_gives_its_place_back_even_in_the_midst_of_a_decision() -> None:
     policy = limiter(max_wait=9.0, clock=Parked())
     policy.take()
@@ -376,6 +397,40 @@ def test_in_a_pipeline_it_goes_by_the_pipelines_clock() -> None:
     assert acme.call(clock.monotonic) == pytest.approx(1001.0, abs=0.1)
 
 
+def test_alone_it_tells_of_a_refusal_and_counts_it_in_every_form() -> None:
+    heard: list[Event] = []
+    policy = limiter(heard=heard)
+    policy.take()
+    assert isinstance(policy.outcome(Provider().charge), Refused)
+    for form in ("call", "decorated"):
+        with pytest.raises(RateLimitedError):
+            SYNC[form](policy)
+    assert heard == [CallRefused(name="rate limit", reason="RateLimitedError", reference=None)] * 3
+    assert policy.statistics()["refused"] == policy._plan.ends.refused == 3
+
+
+@both_loops
+def test_alone_in_a_loop_it_does_the_same(backend: str) -> None:
+    async def world() -> None:
+        heard: list[Event] = []
+        policy = limiter(heard=heard, clock=VirtualClock.current())
+        assert isinstance(await policy.aoutcome(Provider().acharge), Ok)
+        assert isinstance(await policy.aoutcome(Provider().acharge), Refused)
+        with pytest.raises(RateLimitedError):
+            await policy.acall(Provider().acharge)
+        assert heard == [CallRefused(name="rate limit", reason="RateLimitedError", reference=None)] * 2
+
+    on(backend, world)
+
+
+def test_an_async_function_is_no_plain_one_even_where_it_would_be_refused() -> None:
+    policy = limiter()
+    policy.take()
+    asynchronous: Any = Provider().acharge
+    with pytest.raises(DecorationError):
+        policy.call(asynchronous)
+
+
 # --- one block ---------------------------------------------------------------------------------------------------------
 
 
@@ -432,6 +487,7 @@ def test_statistics_tell_who_passed_waited_was_refused_and_waits() -> None:
         "refused": 1,
         "cancelled": 0,
         "waiting": 0,
+        "lapsed": 0,
         "listener_failures": 0,
     }
 
@@ -475,9 +531,11 @@ def test_an_unusable_rule_is_refused_by_name(bad: Any) -> None:
 
 
 @pytest.mark.parametrize("bad", [None, -1, "1", inf, True], ids=repr)
-def test_an_unusable_wait_is_refused_by_name(bad: Any) -> None:
+def test_an_unusable_wait_or_lease_is_refused_by_name(bad: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"^max_wait="):
         limiter(max_wait=bad)
+    with pytest.raises(ConfigurationError, match=r"^lease="):
+        limiter(lease=bad)
 
 
 def test_no_more_than_a_million_may_ever_wait() -> None:

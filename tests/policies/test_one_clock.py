@@ -53,3 +53,17 @@ def test_a_policy_made_before_a_test_began_lives_on_the_tests_clock_and_back_aga
         charge()
     assert refused.value.retry_after is not None
     assert 400 < refused.value.retry_after <= 500
+
+
+@pytest.mark.parametrize("made", ["before", "after"])
+def test_a_familys_circuits_follow_the_pipelines_clock_whenever_they_were_made(made: str) -> None:
+    family = CircuitBreaker("acme", consecutive_failures=1, open_for=10.0, listeners=[]).per(lambda provider: provider, at_most=2)
+    if made == "before":
+        family.of("acme")
+    clock = still()
+    pipeline = Pipeline("acme", family, clock=clock, listeners=[])
+    assert isinstance(pipeline.outcome(Provider(Down()).charge, "acme"), Unknown)
+    with pytest.raises(CircuitOpenError):
+        pipeline.call(Provider().charge, "acme")
+    clock.advance(11.1)
+    assert pipeline.call(Provider().charge, "acme") == "ok"

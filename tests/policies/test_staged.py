@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from finresilience import (
+    Bulkhead,
     CallAbandoned,
     CallRefused,
     CircuitBreaker,
@@ -22,11 +23,14 @@ from finresilience import (
     Ok,
     OutcomeUnknown,
     Pipeline,
+    RateLimiter,
     Refused,
     RefusedError,
     Retry,
     StillUnknown,
     Timeout,
+    TokenBucket,
+    TokenBudget,
     Unknown,
     current_key,
     current_reference,
@@ -333,6 +337,17 @@ def test_in_an_order_of_its_own_a_call_still_has_one_key() -> None:
     assert keys == ["pay_0:acme"] * 3
 
 
+@pytest.mark.parametrize("way", ["called", "decorated"])
+def test_in_an_order_of_its_own_each_policy_is_asked_once_whatever_the_lane(way: str) -> None:
+    """Decorated, what stood inside was put round the function twice, so an inner bulkhead of one place would refuse itself."""
+    family, quota = Bulkhead(1).per(str, at_most=5), RateLimiter(TokenBucket(1, per=60.0, burst=9))
+    for policies in ((family, quota), (Retry(attempts=1, budget=TokenBudget()), Bulkhead(1), CircuitBreaker("acme", listeners=[]), quota)):
+        pipeline = piped(still(), *policies, allow_order=True)
+        before: Any = quota.statistics()["passed"]
+        assert (pipeline.call(Provider().charge, "pay_1") if way == "called" else pipeline(Provider().charge)("pay_1")) == "ok"
+        assert quota.statistics()["passed"] == before + 1
+
+
 # --- one pipeline, several effects -------------------------------------------------------------------------------------
 
 
@@ -367,3 +382,8 @@ def test_a_sibling_is_refused_where_a_policy_must_not_stand_round_its_effect() -
     stage.refuses = True
     with pytest.raises(ConfigurationError, match="not round a call that is unsafe"):
         pipeline._with_effect(Effect.UNSAFE)
+
+
+def test_a_sibling_that_reads_needs_no_key() -> None:
+    pipeline = piped(still(), effect=Effect.IDEMPOTENT, key=lambda request: request["id"])
+    assert pipeline._with_effect(Effect.READ).call(lambda request: request, {}) == {}

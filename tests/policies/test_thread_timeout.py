@@ -150,6 +150,23 @@ def test_at_its_limit_it_is_unknown_and_says_that_the_work_goes_on() -> None:
     ears.late_result()
 
 
+def test_a_clock_that_is_moved_while_somebody_begins_to_wait_is_not_waited_for_in_vain() -> None:
+    """The wait began at the moved time, for as long as had been left before: nobody moved the clock again, and the call hung."""
+    clock, work = still(), Work()
+    timeout, monotonic = limit(clock), clock.monotonic
+    readings = iter(range(100))
+
+    def moved() -> float:
+        if next(readings) == 3:  # by another thread, once the attempt has begun
+            clock.advance(5.0)
+        return monotonic()
+
+    timeout._now = clock.monotonic = moved  # type: ignore[method-assign]  # to move it at that moment
+    with pytest.raises(UnknownOutcomeError):
+        timeout.call(work)
+    work.go.set()
+
+
 def test_what_comes_late_is_told_with_its_answer_and_reference() -> None:
     ears, work = Ears(), Work("receipt")
     clock = Patience("at its limit")

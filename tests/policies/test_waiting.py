@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from threading import Thread
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.to_thread
@@ -58,6 +58,37 @@ def a_wake_is_heard_only_by_one_who_sleeps_already(patch: pytest.MonkeyPatch) ->
 
 def test_its_saboteur_is_found_out() -> None:
     kills(a_wake_is_heard_only_by_one_who_sleeps_already, test_a_thread_that_is_woken_between_its_look_and_its_sleep_does_not_sleep)
+
+
+class Waits:
+    """A clock that waits by a signal, in a time of its own."""
+
+    def __init__(self) -> None:
+        self.asked: list[float] = []
+        self.now = 10.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def wait_for(self, signal: ThreadWaiter, seconds: float) -> bool:
+        self.asked.append(seconds)
+        self.now += min(seconds, 2.0)
+        return signal.wait(0.0)
+
+
+def test_a_clock_that_knows_how_to_wait_is_asked_until_the_time_has_come() -> None:
+    clock: Any = Waits()
+    ThreadWaiter().sleep(clock, 15.0)
+    assert (clock.asked, clock.now) == ([5.0, 3.0, 1.0], 15.0)
+
+
+def test_a_clock_that_knows_how_to_wait_is_not_asked_again_by_one_who_was_woken() -> None:
+    clock: Any = Waits()
+    waiter = ThreadWaiter()
+    waiter.wake()
+    waiter.sleep(clock, 15.0)
+    assert clock.asked == [5.0]
+    assert not waiter.is_set()
 
 
 def a_thread_on_a_clock_that_stands_still() -> ThreadStory:
@@ -169,11 +200,11 @@ def test_a_cancelled_sleep_raises_what_cancelled_it_and_leaves_no_timer(backend:
 
 
 @both_loops
-def test_a_wait_too_short_for_the_clock_still_ends(backend: str) -> None:
+def test_a_wait_until_now_still_ends(backend: str) -> None:
     async def main() -> float:
         clock = VirtualClock.current()
         await anyio.sleep(1e6)
-        await waiter_here().sleep(clock, 1e-17)
+        await waiter_here().sleep(clock, clock.monotonic())
         return clock.monotonic()
 
     assert on(backend, main) > 1e6

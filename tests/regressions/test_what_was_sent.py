@@ -102,6 +102,7 @@ def test_what_a_guarded_call_inside_may_have_sent_is_not_sent_again_for_want_of_
 
 def a_call_inside_marks_nothing_outside(patch: Patch) -> None:
     patch.setattr(plans, "mark_outside", nothing)
+    patch.setattr(plans, "moved_inside", nothing)
 
 
 def test_a_read_inside_sends_nothing_that_matters() -> None:

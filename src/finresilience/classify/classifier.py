@@ -99,6 +99,13 @@ class ErrorClassifier:
         except Exception:  # a hostile error, or no stack left to judge it on: it must not be replaced by one of ours
             return Verdict(UNKNOWN)
 
+    def told(self, error: BaseException) -> Verdict | None:
+        """Return what a rule says of an error, or None where nobody classified it. Never raises."""
+        try:
+            return self._ours(error) or self._asked(error)
+        except Exception:
+            return None
+
     def value(self, value: object) -> Verdict | None:
         """Return the verdict on a returned answer, or None where it is an ordinary answer. Never raises."""
         try:

@@ -183,4 +183,17 @@ def instead_of_cancellation(error: BaseException) -> bool:
     return False
 
 
+def in_hand_before(error: BaseException) -> Iterator[BaseException]:
+    """Yield the errors that the same attempt was handling when it raised this one instead; what it was raised from is no such error."""
+    frames = {id(frame) for _, frame in _frames(error)}
+    causes = {id(link) for link in links(error)}
+    earlier = error.__context__
+    for _ in range(MAX_LINKS):
+        if earlier is None:
+            return
+        if id(earlier) not in causes and earlier.__traceback__ is not None and id(earlier.__traceback__.tb_frame) in frames:
+            yield earlier
+        earlier = earlier.__context__
+
+
 _CANCELLATIONS: Final = frozenset({"asyncio.exceptions.CancelledError", "trio.Cancelled"})

@@ -115,7 +115,8 @@ class BulkheadCore:
 
     def resize(self, limit: int, now: float) -> None:
         """Let at most `limit` be at work: more are let in at once, in order; too many go on, and nobody follows until enough have left."""
-        self.limit = limit
+        if not self.closed:
+            self.limit = limit
         self._settle(now)
 
     def close(self) -> bool:

@@ -173,8 +173,7 @@ class LiveTokenBucket(LiveRule):
     def _busy(self, now: float) -> float:
         return self._debt(now)
 
-    def rebase(self, seconds: float) -> None:
-        """Move everything by `seconds`, for a clock with another zero."""
+    def _rebase(self, seconds: float) -> None:
         self._anchor += seconds
 
     @property
@@ -243,8 +242,7 @@ class LiveSlidingWindow(LiveRule):
     def _busy(self, now: float) -> float:
         return self._per - (now - self._log[(self._used - 1) % len(self._log)])
 
-    def rebase(self, seconds: float) -> None:
-        """Move everything by `seconds`, for a clock with another zero."""
+    def _rebase(self, seconds: float) -> None:
         self._log = array("d", (at + seconds for at in self._log))
 
     @property

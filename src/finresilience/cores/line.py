@@ -6,51 +6,66 @@ was given up, before its own or behind it. The rule itself is asked again when s
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
+from bisect import insort
 from collections import deque
 from math import inf
 from typing import Any, Final, final
 
 TICK: Final = 1e-9  # what a clock can tell: a wait this short is no wait
-_GONE: Final = -1
+_NONE: Final = -1
+
+
+@final
+class Seat:
+    """Which place somebody has, and when it is expected there. The line may move it to another place, or take it away."""
+
+    __slots__ = ("comes", "index")
+
+    def __init__(self, index: int, comes: float) -> None:
+        self.index: int = index
+        self.comes: float = comes
 
 
 @final
 class Place:
-    """A place in the line. It is given back when it is left, or when nobody holds it any more."""
+    """A place in the line, in the hands of whoever waits. It is given back when it is left, or when nobody holds it any more."""
 
-    __slots__ = ("_gone", "index", "wait")
+    __slots__ = ("_gone", "seat", "wait")
 
-    def __init__(self, gone: deque[int], index: int, wait: float) -> None:
+    def __init__(self, gone: deque[Seat], seat: Seat, wait: float) -> None:
+        self.seat: Seat = seat
         self._gone = gone
-        self.index: int = index
         self.wait: float = wait  # seconds, from when it was made
 
     def leave(self) -> None:
         """Give it back. Takes no lock, so it may be called from anywhere, even by the collector in the midst of a decision."""
-        index, self.index = self.index, _GONE
-        if index != _GONE:
-            self._gone.append(index)
+        if self.seat.index != _NONE:
+            self._gone.append(self.seat)
 
-    __del__ = leave  # an interruption may come before its holder could do anything
+    def __del__(self) -> None:
+        """Give it back: an interruption may come before its holder could, and even before it was made whole."""
+        if hasattr(self, "_gone"):
+            self.leave()
 
 
 class LiveRule:
     """A rule at work, and its line. A core: told the time. Not thread-safe: the shell calls it under its lock.
 
-    Places are numbered for ever; those from `_first` on are in the line, which is `_line` long. Whoever passes takes the first
-    place, since that is the first to lose its worth, and leaves its own to whoever had it. `_free` holds the places that were given
-    up before the end of the line, `_adrift` those whose holder still believes it has an earlier one.
+    Places are numbered for ever; those from `_first` on are in the line, which is `_line` long. Each is held or free: given up
+    before the end of the line. Whoever passes takes the first, since that is the first to lose its worth, and leaves its own to whoever
+    had it. Whoever is not there `lease` seconds after its time has lost its place: its thread or loop may never come.
     """
 
-    __slots__ = ("_adrift", "_free", "_gone", "_line", "lapsed")
+    __slots__ = ("_alarm", "_free", "_gone", "_held", "_line", "_unused", "lapsed", "lease")
 
     def __init__(self) -> None:
-        self._line = 0
+        self._line = self._unused = 0  # `_unused` places went by and let nobody pass
         self._free: list[int] = []
-        self._adrift: list[int] = []
-        self._gone: deque[int] = deque()
-        self.lapsed: int = 0  # places that went by unused
+        self._held: dict[int, Seat] = {}
+        self._gone: deque[Seat] = deque()
+        self._alarm = inf  # before then nobody can have lost its place
+        self.lease: float = 1.0
+        self.lapsed: int = 0
 
     # --- what each rule answers for itself -------------------------------------------------------------------------
 
@@ -66,8 +81,8 @@ class LiveRule:
         """Return for how many seconds more it will remember any call that passed."""
         raise NotImplementedError
 
-    def rebase(self, seconds: float) -> None:
-        """Move everything by `seconds`, for a clock with another zero."""
+    def _rebase(self, seconds: float) -> None:
+        """Move what it remembers by `seconds`."""
         raise NotImplementedError
 
     @property
@@ -102,18 +117,22 @@ class LiveRule:
     @property
     def passed(self) -> int:
         """Return how many calls have passed."""
-        return self._first - self.lapsed
+        return self._first - self._unused
 
-    @property
-    def waiting(self) -> int:
+    def waiting(self, now: float) -> int:
         """Return how many wait. Never more than the places that open within the longest wait."""
-        self._tidy()
-        return self._line - len(self._free)
+        self._tidy(now)
+        return len(self._held)
 
     def busy(self, now: float) -> float:
         """Return for how many seconds more it will remember anybody, as far as is known; zero or less if it is as good as new."""
-        self._tidy()
+        self._tidy(now)
         return inf if self._line else self._busy(now)
+
+    def distance(self, now: float) -> float:
+        """Return in how many seconds the next to come may pass; zero or less if at once."""
+        self._tidy(now)
+        return self._nearest(now)[1]
 
     def join(self, now: float, patience: float, left: float = inf) -> Place | float:
         """Return a place in the line; or, having changed nothing, how many seconds away the nearest one is, if that is too far.
@@ -123,96 +142,126 @@ class LiveRule:
             patience: seconds that the caller will wait.
             left: seconds in which it must have passed, and have time left.
         """
-        self._tidy()
+        self._tidy(now)
         index, wait = self._nearest(now)
         if wait > TICK and (wait > patience + TICK or wait >= left):
             return wait
-        place = Place(self._gone, index, wait if wait > TICK else 0.0)
-        self._occupy(index)
+        seat = Seat(_NONE, now)
+        place = Place(self._gone, seat, wait if wait > TICK else 0.0)
+        self._sit(seat, index, now + wait)
         return place
 
     def step(self, place: Place, now: float) -> float:
         """Let the holder of `place` pass and return 0.0, or return how many seconds it must still wait."""
-        self._tidy()
-        if place.index < self._first:  # somebody passed in its stead, and left it another
-            place.index = self._adrift.pop(0) if self._adrift else self._occupy(self._first + self._line)
-        stale = self._stale(now)
-        wait = self._opens(place.index - self._first, now, stale)
-        if wait > TICK:
-            return wait
-        self._pass_from(place.index, now, stale)
-        place.index = _GONE
-        return 0.0
+        self._tidy(now)
+        seat, stale = place.seat, self._stale(now)
+        if seat.index == _NONE:  # it came too late, or in another process: it begins anew, and has no claim on anything
+            index, wait = self._nearest(now)
+            self._sit(seat, index, now + wait)
+        wait = self._opens(seat.index - self._first, now, stale)
+        if wait <= TICK:
+            self._pass_from(seat, now, stale)
+            return 0.0
+        seat.comes = now + wait
+        return wait
 
     def begin_anew(self) -> None:
         """Forget the line, for a forked child in which nobody waits. What has passed is remembered."""
-        self._line = 0
-        self._free, self._adrift, self._gone = [], [], deque()
+        for seat in self._held.values():
+            seat.index = _NONE
+        self._line, self._alarm = 0, inf
+        self._free, self._held, self._gone = [], {}, deque()
+
+    def rebase(self, seconds: float) -> None:
+        """Move everything by `seconds`, for a clock with another zero."""
+        self._rebase(seconds)
+        self._alarm += seconds
+        for seat in self._held.values():
+            seat.comes += seconds
 
     def _take_in_line(self, now: float) -> bool | None:
-        self._tidy()
+        self._tidy(now)
         index, wait = self._nearest(now)
         if wait > TICK:
             return None
-        self._pass_from(self._occupy(index), now, self._stale(now))
+        seat = Seat(_NONE, now)
+        self._sit(seat, index, now)
+        self._pass_from(seat, now, self._stale(now))
         return True
 
     def _stale(self, now: float) -> int:
         """Return how many places, from the first on, were given up and can be of use to nobody."""
-        count = 0
-        while count < len(self._free) and self._free[count] == self._first + count and not self._usable(count, now, count):
-            count += 1
-        return count
+        low, high, first = 0, len(self._free), self._first
+        while low < high:  # the earlier a place, the less it is worth: so halve, since thousands may have gone away at once
+            middle = (low + high) // 2
+            if self._free[middle] == first + middle and not self._usable(middle, now, middle):
+                low = middle + 1
+            else:
+                high = middle
+        return low
 
     def _nearest(self, now: float) -> tuple[int, float]:
         """Return the place that the next to come would get, given up or behind all others, and the seconds until it opens."""
-        stale = self._stale(now)
-        for index in self._free[stale:]:
-            if self._usable(index - self._first, now, stale):
-                return index, self._opens(index - self._first, now, stale)
-        return self._first + self._line, self._opens(self._line, now, stale)
+        stale, first = self._stale(now), self._first
+        for at in range(stale, len(self._free)):
+            ahead = self._free[at] - first
+            if self._usable(ahead, now, stale):
+                return first + ahead, self._opens(ahead, now, stale)
+        return first + self._line, self._opens(self._line, now, stale)
 
-    def _occupy(self, index: int) -> int:
+    def _sit(self, seat: Seat, index: int, comes: float) -> None:
+        """Give somebody a place, who is expected there at `comes`."""
         if index == self._first + self._line:
             self._line += 1
         else:
             self._free.remove(index)
-        return index
+        seat.index, seat.comes = index, comes
+        self._held[index] = seat
+        self._alarm = min(self._alarm, comes + self.lease)
 
-    def _pass_from(self, index: int, now: float, stale: int) -> None:
-        """Let the holder of `index` pass in the first place that is not stale, and give whoever had that one `index` instead."""
+    def _pass_from(self, seat: Seat, now: float, stale: int) -> None:
+        """Let `seat` pass in the first place that is not stale, and give whoever had that one the seat's place instead."""
         for _ in range(stale):
             self._lapse()
         del self._free[:stale]
         self._line -= stale
-        self.lapsed += stale
-        first = self._first
+        self._unused += stale
+        first, index = self._first, seat.index
         self._pass(now)
         self._line -= 1
+        seat.index = _NONE
+        del self._held[index]
         if index == first:
             return
-        if self._free and self._free[0] == first:
+        late = self._held.pop(first, None)
+        if late is None:
             self._free.pop(0)
             self._release(index)
-            return
-        if self._adrift and self._adrift[0] == first:
-            self._adrift.pop(0)
-        insort(self._adrift, index)
+        else:
+            late.index = index
+            self._held[index] = late
 
-    def _tidy(self) -> None:
-        """Take back what was left."""
+    def _tidy(self, now: float) -> None:
+        """Take back what was left, and the places of those who do not come."""
         while self._gone:
-            index = self._gone.popleft()
-            if index >= self._first:
-                self._release(index)
-            elif self._adrift:
-                self._release(self._adrift.pop(0))
+            self._lose(self._gone.popleft())
+        if now <= self._alarm:
+            return
+        for seat in list(self._held.values()):
+            if now > seat.comes + self.lease:
+                self._lose(seat)
+                self.lapsed += 1
+        self._alarm = min((seat.comes for seat in self._held.values()), default=inf) + self.lease
+
+    def _lose(self, seat: Seat) -> None:
+        index, seat.index = seat.index, _NONE
+        if index != _NONE:
+            del self._held[index]
+            self._release(index)
 
     def _release(self, index: int) -> None:
         """Free a place; free ones at the end of the line are taken back, and it is as if nobody had ever had them."""
-        at = bisect_left(self._free, index)
-        if index < self._first + self._line and self._free[at : at + 1] != [index]:
-            self._free.insert(at, index)
+        insort(self._free, index)
         while self._free and self._free[-1] == self._first + self._line - 1:
             self._free.pop()
             self._line -= 1

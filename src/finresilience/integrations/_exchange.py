@@ -22,6 +22,7 @@ KEY_HEADER: Final = "Idempotency-Key"
 
 _ENDLESS: Final = 10**9
 _AT_ONCE: Final = 0.001  # seconds; a limit of zero would mean "do not block" to a socket
+_MOMENT: Final = 0.05  # seconds; by so much a client gives up before the attempt does
 _STREAM: Final = "it was not tried again: its body is a stream, which cannot be sent twice"
 
 
@@ -203,7 +204,7 @@ class Exchange(_Scope):
     def within(self, error: Exception, limit: float | None) -> Exception:
         """Return what an attempt failed with: an expiry, where it was we who cut its time and the client only noticed."""
         left = remaining()
-        if limit is None or left is None or left > 2 * _AT_ONCE or settled_phase(error) in UNSENT or connecting(error):
+        if limit is None or left is None or left > 2 * _AT_ONCE or not_sent(error):
             return error
         if isinstance(error, ExpiredError) or self._guard._plan.classifier.error(error).classification is not UNKNOWN:
             return error
@@ -214,6 +215,11 @@ class Exchange(_Scope):
     def expired(self, limit: float) -> ExpiredError:
         """Return the error of an attempt whose time is over; whether it was fair, the call reckons itself."""
         return ExpiredError(self._guard.name, limit, cut=True)
+
+
+def not_sent(error: BaseException) -> bool:
+    """Return whether an attempt surely ended before anything of its request was written."""
+    return settled_phase(error) in UNSENT or connecting(error)
 
 
 def _say_why(outcome: Outcome[Any], why: str) -> None:
@@ -231,7 +237,7 @@ def cut(seconds: float | None, left: float | None, *, margin: bool = False) -> f
     if left is None:
         return seconds
     if margin:
-        left -= min(0.02, left / 10)
+        left -= min(_MOMENT, left / 4)
     return max(_AT_ONCE, left if seconds is None else min(seconds, left))
 
 

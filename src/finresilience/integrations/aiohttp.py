@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from contextlib import suppress
 from copy import copy
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from finresilience.context import remaining
-from finresilience.integrations._exchange import KEY_HEADER
+from finresilience.integrations._exchange import KEY_HEADER, not_sent
 from finresilience.integrations._rules import READ_UP_TO, Rules, needs
 
 try:
@@ -98,21 +98,30 @@ async def _attempt(exchange: Exchange, request: ClientRequest, handler: ClientHa
     sent.headers = request.headers.copy()
     sent.headers.update(exchange.begins(sent.headers))
     exchange.leaves()
+    unsent = False
     try:
         response = await handler(sent)
         return await _taken(exchange, response)
-    except Exception:
+    except Exception as error:
+        unsent = not_sent(error)
         if not _is_bytes(request.body):
             with suppress(Exception):
                 await sent.close()  # whoever writes the body settles first, and leaves it as it was, if it can
         raise
     finally:
-        if getattr(request.body, "consumed", False):
+        if not unsent and not _rewinds(request.body):
             exchange.used_up()
 
 
-def _is_bytes(body: Any) -> bool:
+def _is_bytes(body: object) -> bool:
     return isinstance(body, bytes | aiohttp.payload.BytesPayload)
+
+
+def _rewinds(body: object) -> bool:
+    """Return whether a body can be sent again: bytes, and files that are back at their start, where this aiohttp can tell."""
+    if _is_bytes(body):
+        return True
+    return isinstance(body, aiohttp.payload.IOBasePayload | aiohttp.MultipartWriter) and getattr(body, "consumed", True) is False
 
 
 async def _taken(exchange: Exchange, response: ClientResponse) -> ClientResponse:

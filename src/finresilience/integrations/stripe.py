@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from contextlib import aclosing, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, Final, final
 from urllib.parse import urlsplit
 
 from finresilience.context import current, remaining
 from finresilience.integrations._exchange import KEY_HEADER
-from finresilience.integrations._rules import Rules, needs, warn_of_retries
+from finresilience.integrations._rules import READ_UP_TO, Rules, needs, warn_of_retries
 from finresilience.integrations._stripe_words import StripeAnswer, advice, stripe_classifier
 
 try:
@@ -17,7 +18,7 @@ except ModuleNotFoundError as missing:
     raise needs("stripe", missing) from missing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from finresilience.integrations._exchange import Exchange
     from finresilience.policies.pipeline import Pipeline
@@ -153,13 +154,13 @@ class ResilientHTTPClient(stripe.HTTPClient):
         async def attempt(request: StripeRequest) -> StripeAnswer:
             told = {**request.headers, **exchange.begins(request.headers)}
             exchange.leaves()
-            return _taken(exchange, StripeAnswer(*await once(method, url, told, body, max_network_retries=0, **more)), stream=stream)
+            answer = StripeAnswer(*await once(method, url, told, body, max_network_retries=0, **more))
+            if stream and exchange.judged(answer):
+                answer.body = await _read(answer.body)  # or its connection would be nobody's
+            return _taken(exchange, answer, stream=False)
 
-        try:
-            whole: StripeAnswer = await exchange.arun(attempt, request)
-            return whole.as_tuple()
-        finally:
-            _close(exchange)
+        whole: StripeAnswer = await exchange.arun(attempt, request)
+        return whole.as_tuple()
 
     def _exchange(self, request: StripeRequest) -> Exchange:
         url = urlsplit(request.url)
@@ -244,6 +245,25 @@ def _taken(exchange: Exchange, answer: StripeAnswer, *, stream: bool) -> StripeA
     if stream:
         exchange.opened.append(answer)
     return answer
+
+
+async def _read(stream: Any) -> Any:
+    """Return a stream that was read, for the SDK to read: what says no is short, and what is not is cut off."""
+    chunks: list[bytes] = []
+    size = 0
+    with suppress(Exception):  # its status is the word, and is in hand
+        async with aclosing(stream) if hasattr(stream, "aclose") else nullcontext(stream) as pieces:
+            async for piece in pieces:
+                chunks.append(piece)
+                size += len(piece)
+                if size > READ_UP_TO:
+                    break
+
+    async def again() -> AsyncIterator[bytes]:
+        for chunk in chunks:
+            yield chunk
+
+    return again()
 
 
 def _close(exchange: Exchange) -> None:

@@ -9,14 +9,16 @@ import sys
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from finresilience.context import current, leave
+from finresilience.context import current, happenings, leave
 from finresilience.errors import ExpiredError
-from finresilience.policies.call import Call, exhaustions
+from finresilience.policies.call import Call
 from finresilience.policies.lanes import breaker_of, core_of, direct, first, looked, narrowed, pair, passed
 from finresilience.policies.limits import LEAST, MOST, after_expiry, asyncio_kit, trio_kit
 from finresilience.policies.shells import aended, ahanded, arun, settled
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from finresilience.cores.window import LiveWindow
     from finresilience.policies.lanes import Finish, Fn
     from finresilience.policies.plan import Plan
@@ -24,10 +26,10 @@ if TYPE_CHECKING:
 
 def async_lane(plan: Plan, fn: Fn) -> Fn:
     """Return the async function that makes a call under `plan`."""
-    if plan.inside is not None:
-        fn = async_lane(plan.inside, fn)
     if not direct(plan):
         return _aslow(plan, fn)
+    if plan.inside is not None:
+        fn = async_lane(plan.inside, fn)
     return _agated(plan, fn) if plan.gates else _afirst(plan, fn, aended)
 
 
@@ -46,7 +48,7 @@ def _aslow(plan: Plan, fn: Fn) -> Fn:
 
 
 def _aretry(plan: Plan, fn: Fn, finish: Finish) -> Fn:
-    plain, given_up, ends, inside = plan.plain, exhaustions, plan.ends, current.get
+    plain, given_up, ends, inside = plan.plain, happenings, plan.ends, current.get
     within = _afull(plan, fn, core_of(plan), finish)
 
     async def guarded(*args: Any, **kwargs: Any) -> Any:
@@ -68,7 +70,7 @@ def _aretry(plan: Plan, fn: Fn, finish: Finish) -> Fn:
 
 
 def _abreaker(plan: Plan, fn: Fn, core: Any, finish: Finish) -> Fn:
-    owner, plain, given_up, ends, breaker = plan.owner, plan.plain, exhaustions, plan.ends, breaker_of(plan)
+    owner, plain, given_up, ends, breaker = plan.owner, plan.plain, happenings, plan.ends, breaker_of(plan)
     slow_after = plan.slow_after
     timed = plan.timed
     inside, within = current.get, _afull(plan, fn, core, finish)
@@ -99,8 +101,8 @@ def _abreaker(plan: Plan, fn: Fn, core: Any, finish: Finish) -> Fn:
     return guarded
 
 
-def _afull(plan: Plan, fn: Fn, core: Any, finish: Finish) -> Fn:  # noqa: C901, PLR0915 - one lane, read from top to bottom
-    owner, plain, given_up, slow_after, ends = plan.owner, plan.plain, exhaustions, plan.slow_after, plan.ends
+def _afull(plan: Plan, fn: Fn, core: Any, finish: Finish, apart: Fn | None = None) -> Fn:  # noqa: C901, PLR0915 - one lane, read from top to bottom
+    owner, plain, given_up, slow_after, ends = plan.owner, plan.plain, happenings, plan.slow_after, plan.ends
     seconds, exact = (inf, False) if plan.timeout is None else (plan.timeout.seconds, plan.timeout.exact)
     span, alone = min(seconds, plan.deadline), plan.breaker is None
     wheeled = plan.simple and not exact and LEAST <= span <= MOST
@@ -109,84 +111,100 @@ def _afull(plan: Plan, fn: Fn, core: Any, finish: Finish) -> Fn:  # noqa: C901, 
     wheel_of: Any = None
     new_alarm: Any = None
     elsewhere, inside, enter, reset = _elsewhere(plan, fn, finish), current.get, current.set, current.reset
+    take: Callable[[], object] | None = None
+    leave_place: Callable[[object], None] | None = None
+    if apart is not None:
+        take, leave_place = _place(plan)
 
-    async def guarded(*args: Any, **kwargs: Any) -> Any:  # noqa: C901, PLR0915 - as above
+    async def guarded(*args: Any, **kwargs: Any) -> Any:  # noqa: C901, PLR0912, PLR0915 - as above
         nonlocal running_loop, task_of, wheel_of, new_alarm
         window, tell = core.window, owner._now
-        started = tell()
         if running_loop is None:
             running_loop, task_of, wheel_of, new_alarm = asyncio_kit()
         loop = running_loop()
         task = None if loop is None else task_of(loop)
         if window is None or task is None:
-            return await elsewhere(window, started, args, kwargs)
-        alarm, clock = new_alarm(), owner._clock
+            return await (elsewhere(window, tell(), args, kwargs) if apart is None else apart(*args, **kwargs))
+        hold = None
+        if take is not None and (hold := take()) is None:
+            return await finish(plan, Call(plan, fn, args, kwargs, tell()))
         try:
-            wheel = loop._finresilience_wheel  # pyright: ignore[reportOptionalMemberAccess]  # without a loop there is no task
-        except AttributeError:
-            wheel = wheel_of(loop, clock)
-        if wheel.clock is not clock:
-            wheel = wheel_of(loop, clock)
-        if wheeled and inside() is None:  # as `wheel.arm` does, without the call
-            alarm.deadline = limit = started + span
-            alarm.clock = clock
-            slot = wheel.near if wheel.near_from <= limit < wheel.near_to else wheel.slot(limit, started)
-            alarm.task, alarm.slot, alarm.cancelling = task, slot, task.cancelling()
-            alarm.rung = False
-            slot[alarm] = None
-        else:
-            limit = narrowed(plan.context(started, args, kwargs, alarm), started + seconds)
-            if limit <= started:
-                return await finish(plan, Call(plan, fn, args, kwargs, started, context=alarm))
-            plan.begins(alarm)
-            slot = wheel.arm(alarm, task, when=limit, now=started, exact=exact)
-        tried, token = given_up.number, enter(alarm)
-        try:
-            value = await fn(*args, **kwargs)
-        except BaseException as error:
-            leave(token)
-            expired, rung = wheel.disarm(alarm, error), alarm.rung
-            if expired or (rung and isinstance(error, Exception)):
-                expiry = ExpiredError(owner.name, limit - started, cut=limit < started + seconds)
-                error = after_expiry(plan, error, expiry) if isinstance(error, Exception) else expiry
-            call = first(plan, fn, args, kwargs, error, window, tried, started, alarm, limit)
-        else:
-            reset(token)
+            started = tell()
+            alarm, clock = new_alarm(), owner._clock
             try:
-                del slot[alarm]  # as `wheel.disarm` does; it is there unless its time has come
-                alarm.task, late = None, False
-            except KeyError:
-                wheel.disarm(alarm, None)
-                late = alarm.rung
-            if value.__class__ in plain and not late:
-                if alone:
-                    ends.ok += 1
-                    return value
-                now = tell()
-                if now < window.edge and now - started <= slow_after:
-                    window.ok += 1
-                    ends.ok += 1
-                    return value
-            call = looked(plan, fn, args, kwargs, value, window, tried, started, alarm, limit, late=late)
+                wheel = loop._finresilience_wheel  # pyright: ignore[reportOptionalMemberAccess]  # without a loop there is no task
+            except AttributeError:
+                wheel = wheel_of(loop, clock)
+            if wheel.clock is not clock:
+                wheel = wheel_of(loop, clock)
+            if wheeled and inside() is None:  # as `wheel.arm` does, without the call
+                alarm.deadline = limit = started + span
+                alarm.clock = clock
+                slot = wheel.near if wheel.near_from <= limit < wheel.near_to else wheel.slot(limit, started)
+                alarm.task, alarm.slot, alarm.cancelling = task, slot, task.cancelling()
+                alarm.rung = nested = False
+                slot[alarm] = None
+            else:
+                nested = True
+                limit = narrowed(plan.context(started, args, kwargs, alarm), started + seconds)
+                if limit <= started:
+                    return await finish(plan, Call(plan, fn, args, kwargs, started, context=alarm))
+                plan.begins(alarm)
+                slot = wheel.arm(alarm, task, when=limit, now=started, exact=exact)
+            tried, token = given_up.number, enter(alarm)
+            try:
+                value = await fn(*args, **kwargs)
+            except BaseException as error:
+                leave(token)
+                expired, rung = wheel.disarm(alarm, error), alarm.rung
+                if expired or (rung and isinstance(error, Exception)):
+                    expiry = ExpiredError(owner.name, limit - started, cut=limit < started + seconds)
+                    error = after_expiry(plan, error, expiry) if isinstance(error, Exception) else expiry
+                call = first(plan, fn, args, kwargs, error, window, tried, started, alarm, limit)
+            else:
+                reset(token)
+                try:
+                    del slot[alarm]  # as `wheel.disarm` does; it is there unless its time has come
+                    alarm.task, late = None, False
+                except KeyError:
+                    wheel.disarm(alarm, None)
+                    late = alarm.rung
+                if value.__class__ in plain and not late:
+                    if nested:
+                        plan.happened(alarm)
+                    if alone:
+                        ends.ok += 1
+                        return value
+                    now = tell()
+                    if now < window.edge and now - started <= slow_after:
+                        window.ok += 1
+                        ends.ok += 1
+                        return value
+                call = looked(plan, fn, args, kwargs, value, window, tried, started, alarm, limit, late=late)
+        finally:
+            if leave_place is not None and hold is not None:
+                leave_place(hold)
         return await finish(plan, call)
 
     return guarded
 
 
-def _elsewhere(plan: Plan, fn: Fn, finish: Finish) -> Fn:
+def _elsewhere(plan: Plan, fn: Fn, finish: Finish) -> Fn:  # noqa: C901 - as above
     """Return the lane for trio, where its own scopes hold the limit, and for whatever else is not a task of asyncio."""
-    owner, plain, given_up, slow_after, ends = plan.owner, plan.plain, exhaustions, plan.slow_after, plan.ends
+    owner, plain, given_up, slow_after, ends = plan.owner, plan.plain, happenings, plan.slow_after, plan.ends
     seconds = inf if plan.timeout is None else plan.timeout.seconds
     new_scope: Any = None
     time: Any = None
 
-    async def guarded(window: LiveWindow | None, started: float, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    async def guarded(window: LiveWindow | None, started: float, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: C901
         nonlocal new_scope, time
+        nested = current.get() is not None
         context = plan.context(started, args, kwargs)
         limit = narrowed(context, started + seconds)
         if window is None or limit <= started:
             return await finish(plan, Call(plan, fn, args, kwargs, started, context=context))
-        plan.begins(context)
+        if nested:
+            plan.begins(context)
         if new_scope is None and "trio" in sys.modules:
             new_scope, time = trio_kit()
         scope = None if new_scope is None or limit == inf else new_scope(deadline=time() + limit - started)
@@ -211,6 +229,8 @@ def _elsewhere(plan: Plan, fn: Fn, finish: Finish) -> Fn:
             if value.__class__ in plain and now < window.edge and not late and now - started <= slow_after:
                 window.ok += 1
                 ends.ok += 1
+                if nested:
+                    plan.happened(context)
                 return value
             call = looked(plan, fn, args, kwargs, value, window, tried, started, context, limit, late=late)
         return await finish(plan, call)
@@ -224,14 +244,34 @@ def _elsewhere(plan: Plan, fn: Fn, finish: Finish) -> Fn:
 def _agated(plan: Plan, fn: Fn) -> Fn:
     if plan.lone:
         return _alone_gate(plan, fn)
-    core, half, one, two = core_of(plan), _afirst(plan, fn, ahanded), *pair(plan.gates)
-    take, leave_one = one.take, one.leave
+    apart = _in_two_steps(plan, fn)
+    if not plan.light or (plan.breaker is None and plan.timed):
+        return _afull(plan, fn, core_of(plan), aended, apart)
+    return apart
+
+
+def _place(plan: Plan) -> tuple[Callable[[], object], Callable[[object], None]]:
+    """Return what takes a place, and a slot with it, and what leaves the place."""
+    one, two = pair(plan.gates)
+    if two is None:
+        return one.take, one.leave
+
+    def take() -> object:
+        hold = one.take()
+        return hold if hold is not None and passed(two, one, hold) else None
+
+    return take, one.leave
+
+
+def _in_two_steps(plan: Plan, fn: Fn) -> Fn:
+    core, half = core_of(plan), _afirst(plan, fn, ahanded)
+    take, leave_one = _place(plan)
 
     async def guarded(*args: Any, **kwargs: Any) -> Any:
         hold: object = None
         if core.window is None:
             value = await half(*args, **kwargs)
-        elif (hold := take()) is None or (two is not None and not passed(two, one, hold)):
+        elif (hold := take()) is None:
             value = Call(plan, fn, args, kwargs, plan.owner._now())
         else:
             try:

@@ -8,7 +8,8 @@ are atomic: under the interpreter's lock, or under the set's own where there is 
 - A decision under the lock first says that it is not `calm`, then does a step of the set itself, and then counts. A taker or leaver
   does its step of the set first, and then looks whether it is calm. Steps of one set have an order. If ours came before the decision's,
   the decision counts it. If it came after, we see that it is not calm: then a taker goes out again and both go through the lock,
-  where whoever waits is let in. So no place is given twice, and none stands empty while somebody waits.
+  where whoever waits is let in. Or we see that it is calm again, and all that was decided. So no place is given twice, and none
+  stands empty while somebody waits.
 - A newcomer who comes after somebody began to wait sees that it is not calm: nobody is overtaken.
 """
 
@@ -19,22 +20,19 @@ from threading import RLock
 from typing import TYPE_CHECKING, TypeVar, final
 
 from finresilience._checks import positive_count, refuse, seconds_of
-from finresilience.context import current
 from finresilience.cores.bulkhead import BulkheadCore, Entry, Ticket
-from finresilience.errors import BulkheadFullError, ConfigurationError, DeadlineExceededError
+from finresilience.errors import BulkheadFullError, DeadlineExceededError
 from finresilience.events import BulkheadResized, PlaceLapsed, log_event
+from finresilience.policies.bulkhead_guard import BulkheadGuard
 from finresilience.policies.guarding import Guarding
 from finresilience.policies.plan import Plan
-from finresilience.policies.waiting import ThreadWaiter, waiter_here
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable
     from datetime import timedelta
-    from types import TracebackType
 
     from finresilience.clock import Clock
     from finresilience.events import Listener
-    from finresilience.policies.gates import Gate
     from finresilience.policies.partitions import Partitions
 
 T = TypeVar("T")
@@ -112,9 +110,11 @@ class Bulkhead(Guarding):
 
     def forked(self) -> None:
         """Begin anew in a forked child, where none of those inside exists."""
-        self._door = RLock()
-        self._deciding, self._later, self._calm = False, [], True
-        self.core.begin_anew()
+        core: BulkheadCore | None = getattr(self, "core", None)
+        if core is not None:  # another thread of the parent may just have been making us
+            self._door = RLock()
+            self._deciding, self._later, self._calm = False, [], True
+            core.begin_anew()
 
     def _hear(self, clock: Clock) -> None:
         core: BulkheadCore | None = getattr(self, "core", None)
@@ -139,7 +139,7 @@ class Bulkhead(Guarding):
             if self._calm and len(inside) <= core.limit:
                 return hold
             inside.discard(hold)
-            return hold if self._decided(lambda core, now: core.take(hold, now), otherwise=False) else None
+            return hold if self._decided(_taking(hold), otherwise=False) else None
         except BaseException:  # interrupted, perhaps with the place in hand
             self.leave(hold)
             raise
@@ -154,6 +154,8 @@ class Bulkhead(Guarding):
         ticket = self._ticket(deadline)
         try:
             if self._ask(ticket) is not None:
+                from finresilience.policies.waiting import ThreadWaiter
+
                 ticket.waiter = waiter = ThreadWaiter()
                 while (again := self._ask(ticket)) is not None:  # also before the first wait: nobody could wake us until now
                     waiter.sleep(self._clock, again)
@@ -168,6 +170,8 @@ class Bulkhead(Guarding):
         ticket = self._ticket(deadline)
         try:
             if self._ask(ticket) is not None:
+                from finresilience.policies.waiting import waiter_here
+
                 ticket.waiter = waiter = waiter_here()
                 while (again := self._ask(ticket)) is not None:
                     await waiter.sleep(self._clock, again)
@@ -181,12 +185,11 @@ class Bulkhead(Guarding):
         """Take back a place, and let the next in. What was taken back before, or is from before a fork, changes nothing."""
         try:
             self.core.inside.discard(hold)
-            if self._calm:
-                return
-        except BaseException:  # interrupted, perhaps before anything was done
+            if not self._calm:
+                self._left(hold)
+        except BaseException:  # interrupted, perhaps before anything was done, or before anybody was let in
             self._left(hold)
             raise
-        self._left(hold)
 
     def _ticket(self, deadline: float) -> Ticket:
         now = self._now()
@@ -219,7 +222,7 @@ class Bulkhead(Guarding):
         """Let the core decide, and wake whom it let in. In the midst of another decision of this thread, answer `otherwise`."""
         answer, let_in, lapsed = self._decide(deed, otherwise, can_wait=can_wait)
         while let_in:
-            lost = tuple(ticket for ticket in let_in if ticket.waiter is not None and not ticket.waiter.wake())
+            lost = tuple(ticket for ticket in let_in if not _woken(ticket))
             if not lost:
                 break
             _, let_in, more = self._decide(_leaving(lost), None, can_wait=True)
@@ -235,8 +238,9 @@ class Bulkhead(Guarding):
                 if can_wait:
                     self._later.append(deed)
                 return otherwise, [], 0
-            self._deciding, self._calm, before = True, False, core.lapsed
+            before = core.lapsed
             try:
+                self._deciding, self._calm = True, False
                 core.inside.discard(None)  # changes nothing, but stands in the order of the set's steps, see above
                 now = self._now()
                 answer = deed(core, now)
@@ -262,7 +266,7 @@ class Bulkhead(Guarding):
         """
         limit = positive_count("limit", limit)
         before = self._decided(lambda core, now: _resized(core, limit, now), otherwise=limit, can_wait=True)
-        if before != limit:
+        if before != limit == self.core.limit:  # a closed one stays as it is
             self._publish(BulkheadResized(name=self.name, before=before, after=limit))
 
     def close(self) -> bool:
@@ -306,6 +310,16 @@ class Bulkhead(Guarding):
             }
 
 
+def _taking(hold: object) -> Callable[[BulkheadCore, float], bool]:
+    return lambda core, now: core.take(hold, now)
+
+
+def _woken(ticket: Ticket) -> bool:
+    """Wake whoever was let in; False where it never can come. One that came by itself meanwhile needs nobody."""
+    waiter = ticket.waiter  # once: it lets go of it at any moment
+    return waiter is None or waiter.wake()
+
+
 def _leaving(holds: tuple[object, ...]) -> Callable[[BulkheadCore, float], None]:
     return lambda core, now: core.leave(now, *holds)
 
@@ -314,51 +328,3 @@ def _resized(core: BulkheadCore, limit: int, now: float) -> int:
     before = core.limit
     core.resize(limit, now)
     return before
-
-
-@final
-class BulkheadGuard:
-    """One block, one place. The same object serves `with` and `async with`, once."""
-
-    __slots__ = ("_gate", "_hold", "_policy", "_used")
-
-    def __init__(self, policy: Guarding, gate: Gate) -> None:
-        self._policy = policy
-        self._gate = gate
-        self._hold: object = None
-        self._used = False
-
-    def _deadline(self) -> float:
-        if self._used:
-            message = "this permit was used already: call guard() again for each block"
-            raise ConfigurationError(message)
-        self._used = True
-        context = current.get()
-        if context is None or context.deadline is None:
-            return inf
-        late = self._policy._now() - context.deadline
-        if late >= 0.0:
-            raise DeadlineExceededError(self._policy.name, late)
-        return context.deadline
-
-    def __enter__(self) -> BulkheadGuard:
-        deadline = self._deadline()
-        self._hold = self._gate.take()
-        if self._hold is None:
-            self._hold = self._gate.enter(deadline)
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /) -> None:
-        hold, self._hold = self._hold, None
-        if hold is not None:
-            self._gate.leave(hold)
-
-    async def __aenter__(self) -> BulkheadGuard:
-        deadline = self._deadline()
-        self._hold = self._gate.take()
-        if self._hold is None:
-            self._hold = await self._gate.aenter(deadline)
-        return self
-
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /) -> None:
-        self.__exit__(kind, error, traceback)

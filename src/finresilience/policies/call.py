@@ -9,7 +9,7 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, TypeVar, final
 
-from finresilience.context import CallContext, current
+from finresilience.context import CallContext, current, happenings, moved_inside
 from finresilience.cores.join import End, Join
 from finresilience.cores.probes import Probe
 from finresilience.cores.retry import Stop, may_repeat
@@ -46,19 +46,6 @@ TRIES: Final = "__finresilience_tries__"  # on an error: (attempts that led to i
 
 
 @final
-class Exhaustions:
-    """Numbers the calls that gave up, so that an outer layer can tell an error exhausted inside its own attempt from an old one."""
-
-    __slots__ = ("number",)
-
-    def __init__(self) -> None:
-        self.number: int = 0
-
-
-exhaustions: Final = Exhaustions()
-
-
-@final
 class Call:
     """What has become of one call so far.
 
@@ -88,6 +75,7 @@ class Call:
         "holds",
         "join",
         "kwargs",
+        "left_running",
         "limit",
         "permit",
         "plan",
@@ -130,17 +118,18 @@ class Call:
             plan.effect, keyed=self.context.key is not None and (plan.key_of is not None or plan.effect is Effect.IDEMPOTENT)
         )
         self.tries: int = 0
-        self._tried = exhaustions.number
+        self._tried = happenings.number
         self._carry = 0.0
         self.waits: list[float] = []
         self.stop: Stop = Stop.ONCE
+        self.left_running: bool = False  # a thread was left behind that may still send the call
         self._probing = False
         self._timed = True
         self._error: Exception | None = None
         self._answer: Any = None
         self._ok = False
         self.refusal: Refused | None = None
-        if plan.retry is not None:
+        if plan.retry is not None and not plan.hushed:  # an arm is not one call more
             plan.retry.deposit(started, succeeded=False)
 
     def resume(self, permit: Permit | None, limit: float, tried: int, *, timed: bool) -> None:
@@ -215,7 +204,7 @@ class Call:
         own.outer = call.outer  # attempts stand beside each other, in what is outside of the call
         own.key, own.attempt = call.key, self.join.sent + 1
         self.context = own
-        self._tried = exhaustions.number
+        self._tried = happenings.number
         self.running = True
         if self._probing:
             own.probing = self.breaker
@@ -267,7 +256,7 @@ class Call:
             self._leave_gates()
         self.running = False
         self.context.over = plan.marks_sent  # said before we look at the mark: what comes later must not be sent
-        sent = self.context.sent
+        sent = self.context.sent or happenings.mark > self._tried  # a mark without a context may be ours
         if isinstance(error, RefusedError) and not sent:  # by a policy further in, or by the function: it was not sent (law 5)
             self._give_back()
             self._refuse(Refused(error), Stop.REFUSED)
@@ -277,6 +266,10 @@ class Call:
             verdict = Verdict(UNKNOWN, counts_against_provider=False)  # it tells nothing of what was sent before
         if isinstance(error, ExpiredError) and error.cut and not self._fair(now):
             verdict = Verdict(verdict.classification, counts_against_provider=False)  # it had no fair chance to answer (law 4)
+        if self.context.moved and plan.effect is not Effect.READ and verdict.classification is not UNKNOWN:
+            # It is about a later step: an earlier one has happened, or may have.
+            verdict = Verdict(UNKNOWN, counts_against_provider=verdict.counts_against_provider)
+        self.left_running |= any(isinstance(link, ExpiredError) and link.left_running for link in (error, error.__cause__))
         tries, number = _tries_of(error)
         self.tries += (tries if number > self._tried else 1) - 1
         self._ended(verdict, now, error, None, type(error).__name__)
@@ -296,6 +289,7 @@ class Call:
         if outer is not None and outer.won:
             return  # a hedge that another arm of the same call, under the same key, has beaten: how the call ended is known
         if may_be_sent and plan.effect is not Effect.READ and plan.speaks:
+            moved_inside(self.context)
             attempt, ran = self.join.sent + 1, now - self.attempt_started if self._timed else None
             plan.owner._publish(CallAbandoned(name=plan.owner.name, attempt=attempt, ran=ran, reference=self.context.reference))
 
@@ -387,6 +381,7 @@ class Call:
         try:
             if self._ok:
                 self.plan.ends.ok += 1
+                self.plan.happened(self.context)
                 if self.plan.retry is not None:
                     self.plan.retry.deposit(self.attempt_started, succeeded=True)
                 return Ok(answer)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
+from finresilience.context import happenings
 from finresilience.cores.join import End
 from finresilience.cores.retry import Stop
 from finresilience.errors import ExpiredError, FinresilienceError, UnknownOutcomeError
 from finresilience.events import CallRefused, OutcomeUnknown, RetriesExhausted
 from finresilience.outcome import Declined, Failed, Outcome, Refused, Unknown
-from finresilience.policies.call import TRIES, exhaustions
+from finresilience.policies.call import TRIES
 
 if TYPE_CHECKING:
     from finresilience.policies.call import Call
@@ -36,6 +37,7 @@ def unfortunate(call: Call, error: Exception | None, value: object) -> Outcome[A
             _tell_exhausted(call, error, value)
         if end is End.UNKNOWN:
             plan.ends.unknown += 1
+            plan.happened(call.context)
             return Unknown(_unknown(call, error, value))
         if end is End.DECLINED:
             plan.ends.declined += 1
@@ -100,13 +102,13 @@ def _annotate(call: Call, error: Exception) -> None:
 
 def _mark(call: Call, error: Exception) -> None:
     if call.plan.retry is not None:
-        exhaustions.number += 1
-        error.__dict__[TRIES] = (call.tries, exhaustions.number)
+        happenings.number += 1
+        error.__dict__[TRIES] = (call.tries, happenings.number)
 
 
 def _tell_refusal(call: Call, refusal: Refused) -> None:
     owner = call.plan.owner
-    if owner._publish.wants_all:
+    if owner._publish.wants_all and not call.plan.hushed:
         reason = type(refusal.error).__name__
         owner._publish(CallRefused(name=owner.name, reason=reason, reference=call.context.reference))
 

@@ -223,7 +223,7 @@ class Fallback(Guarding):
         if self._last_good is None:
             return 0.0, None
         asks = self._last_good.question(args, kwargs)
-        return plan.owner._now(), None if asks is None else (plan.owner, getattr(current.get(), "operation", None), asks)
+        return plan.owner._now(), None if asks is None else (plan.owner, asks)
 
     def _learned(self, plan: Plan, outcome: Outcome[Any], question: Hashable | None, began: float) -> Outcome[Any]:
         if self._answers is None or question is None:

@@ -12,9 +12,9 @@ from finresilience.cores.retry import may_repeat
 from finresilience.errors import ConfigurationError, DecorationError, UnknownOutcomeError
 from finresilience.events import CallAbandoned, CallHedged, log_event
 from finresilience.outcome import Declined, Effect, Failed, Ok, Outcome, Unknown
-from finresilience.policies import retry as _retry
 from finresilience.policies.guarding import Guarding, checked_rules
 from finresilience.policies.plan import Plan
+from finresilience.policies.retry import deposit, withdraw
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -151,20 +151,15 @@ class Hedge(Guarding):
 
     def deposit(self, plan: Plan, now: float, *, succeeded: bool) -> None:
         """Note in the budget a call that begins or that succeeded, unless the Retry inside shares it and does so itself."""
-        budget = self.budget
-        if budget is not None and budget.on_success == succeeded and (plan.retry is None or plan.retry.budget is not budget):
-            with _retry._budgets:
-                budget.deposit(now)
+        if plan.retry is None or plan.retry.budget is not self.budget:
+            deposit(self.budget, now, succeeded=succeeded)
 
     def may_start(self, now: float) -> bool:
         """Pay for one more arm, or return False: the deadline is past, or a budget is spent."""
         context = current.get()
         if context is not None and context.deadline is not None and now >= context.deadline:
             return False
-        paid = True
-        if self.budget is not None:
-            with _retry._budgets:
-                paid = self.budget.withdraw(now)
+        paid = withdraw(self.budget, now)
         if paid and context is not None and context.budget is not None:
             paid = context.budget.spend()
         self._denied += not paid

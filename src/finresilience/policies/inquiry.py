@@ -8,7 +8,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Final, final
 
 from finresilience.context import CallContext, current, leave
-from finresilience.errors import ConfigurationError, ExpiredError, UnknownOutcomeError
+from finresilience.errors import ConfigurationError, UnknownOutcomeError
 from finresilience.events import CallAbandoned, InquiryAnswered, OutcomeUnknown
 from finresilience.outcome import NON_RETRYABLE, Declined, Failed, Found, NotFound, Ok, Outcome, StillUnknown, Unknown
 from finresilience.policies.decorate import Kind, kind_of, not_a_value
@@ -117,7 +117,7 @@ class Inquiry:
         known: Outcome[Any] | None = None
         if isinstance(answer, Found):
             known = _found(plan, answer.value)
-        elif isinstance(answer, NotFound) and number == len(self.schedule) and not _still_running(outcome):
+        elif isinstance(answer, NotFound) and number == len(self.schedule) and not _still_running(call):
             known = _never_applied(owner.name, outcome)
         plan.ends.resolved += known is not None
         return known
@@ -131,10 +131,9 @@ def _found(plan: Plan, value: Any) -> Outcome[Any] | None:
     return Declined(None, value=value, name=plan.owner.name) if verdict.classification is NON_RETRYABLE else None
 
 
-def _still_running(outcome: Unknown) -> bool:
+def _still_running(call: Call) -> bool:
     """Return whether a thread was left behind that may still send the call: then that nobody has seen it says nothing."""
-    cause = outcome.error.__cause__
-    return isinstance(cause, ExpiredError) and cause.left_running
+    return call.left_running
 
 
 def _never_applied(name: str, outcome: Unknown) -> Failed[Any]:

@@ -16,9 +16,9 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
-from finresilience.context import CallContext, current, leave
+from finresilience.context import CallContext, current, happenings, leave
 from finresilience.cores.window import BlindWindow
-from finresilience.policies.call import Call, exhaustions
+from finresilience.policies.call import Call
 from finresilience.policies.shells import ended, handed, run, settled
 
 if TYPE_CHECKING:
@@ -35,11 +35,11 @@ Finish: TypeAlias = "Callable[[Plan, Call], Any]"  # what a lane does with a cal
 
 def sync_lane(plan: Plan, fn: Fn) -> Fn:
     """Return the function that makes a sync call under `plan`."""
-    if plan.inside is not None:
-        fn = sync_lane(plan.inside, fn)
     threads = None if plan.timeout is None else plan.timeout.threads
     if threads is not None or not direct(plan):
         return _slow(plan, fn)
+    if plan.inside is not None:
+        fn = sync_lane(plan.inside, fn)
     return _gated(plan, fn) if plan.gates else _first(plan, fn, ended)
 
 
@@ -95,7 +95,7 @@ def _slow(plan: Plan, fn: Fn) -> Fn:
 
 
 def _retry(plan: Plan, fn: Fn, finish: Finish) -> Fn:
-    plain, given_up, ends, inside = plan.plain, exhaustions, plan.ends, current.get
+    plain, given_up, ends, inside = plan.plain, happenings, plan.ends, current.get
     within = _full(plan, fn, core_of(plan), finish)
 
     def guarded(*args: Any, **kwargs: Any) -> Any:
@@ -122,7 +122,7 @@ def _retry(plan: Plan, fn: Fn, finish: Finish) -> Fn:
 def _breaker(plan: Plan, fn: Fn, core: Any, finish: Finish) -> Fn:
     if plan.timed:
         return _timed_breaker(plan, fn, core, finish)
-    owner, plain, given_up, ends, breaker = plan.owner, plan.plain, exhaustions, plan.ends, breaker_of(plan)
+    owner, plain, given_up, ends, breaker = plan.owner, plan.plain, happenings, plan.ends, breaker_of(plan)
     inside, within = current.get, _full(plan, fn, core, finish)
 
     def guarded(*args: Any, **kwargs: Any) -> Any:
@@ -151,7 +151,7 @@ def _breaker(plan: Plan, fn: Fn, core: Any, finish: Finish) -> Fn:
 
 
 def _timed_breaker(plan: Plan, fn: Fn, core: Any, finish: Finish) -> Fn:
-    owner, plain, given_up, ends, breaker = plan.owner, plan.plain, exhaustions, plan.ends, breaker_of(plan)
+    owner, plain, given_up, ends, breaker = plan.owner, plan.plain, happenings, plan.ends, breaker_of(plan)
     slow_after = plan.slow_after
     inside, within = current.get, _full(plan, fn, core, finish)
 
@@ -185,7 +185,7 @@ def _timed_breaker(plan: Plan, fn: Fn, core: Any, finish: Finish) -> Fn:
 
 
 def _full(plan: Plan, fn: Fn, core: Any, finish: Finish) -> Fn:
-    owner, plain, given_up, slow_after, ends = plan.owner, plan.plain, exhaustions, plan.slow_after, plan.ends
+    owner, plain, given_up, slow_after, ends = plan.owner, plan.plain, happenings, plan.slow_after, plan.ends
     seconds = inf if plan.timeout is None else plan.timeout.seconds
     span = min(seconds, plan.deadline)
     simple = plan.simple and span < inf
@@ -215,6 +215,8 @@ def _full(plan: Plan, fn: Fn, core: Any, finish: Finish) -> Fn:
             if value.__class__ in plain and now < window.edge and now < limit and now - started <= slow_after:
                 window.ok += 1
                 ends.ok += 1
+                if not alone:
+                    plan.happened(context)
                 return value
             call = looked(plan, fn, args, kwargs, value, window, tried, started, context, limit, late=now >= limit)
         return finish(plan, call)

@@ -24,7 +24,8 @@ class LastGood:
         max_age: seconds; an older answer is never given.
         at_most: how many answers are kept; the least recently used gives way.
         key: from the call's arguments to what makes two questions the same, such as `lambda req: req.account`. It must name everything
-            that the answer depends on. None means: keep no answer to this one.
+            that the answer depends on; it says which question, not whose: a guard with this is for one function. None means: keep no
+            answer to this one.
 
     Raises:
         ConfigurationError: if an argument cannot work.

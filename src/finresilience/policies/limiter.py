@@ -6,18 +6,17 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Final, final
 
 from finresilience._checks import refuse, seconds_of
-from finresilience.context import current
 from finresilience.cores.line import TICK, Place
-from finresilience.errors import ConfigurationError, DeadlineExceededError, RateLimitedError
-from finresilience.events import RateChanged, SlotAwaited, log_event
+from finresilience.errors import DeadlineExceededError, RateLimitedError
+from finresilience.events import CallRefused, RateChanged, SlotAwaited, log_event
 from finresilience.outcome import Refused
-from finresilience.policies.guarding import Guarding
+from finresilience.policies.guarding import Guarding, P, R
 from finresilience.policies.plan import Plan
+from finresilience.policies.turns import RateGuard, Turn, deadline_here
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable, Iterable
     from datetime import timedelta
-    from types import TracebackType
 
     from finresilience.clock import Clock
     from finresilience.cores.limiter import RateRule
@@ -45,6 +44,8 @@ class RateLimiter(Guarding):
         rule: `TokenBucket(limit, per=, burst=)` or `SlidingWindow(limit, per=)`.
         max_wait: seconds to wait at most; by default nobody waits.
         name: shown in errors and events.
+        lease: seconds after which someone in line who has not come for its slot loses it, since its loop may never run again. Longer
+            than that loop is ever busy in one piece.
         clock: tells the time.
         listeners: hear every event.
 
@@ -52,7 +53,7 @@ class RateLimiter(Guarding):
         ConfigurationError: if an argument cannot work; the message names it and the way out.
     """
 
-    __slots__ = ("_cancelled", "_refused", "_waited", "core", "max_wait", "rule")
+    __slots__ = ("_cancelled", "_refused", "_waited", "core", "lease", "max_wait", "rule")
     role = "RateLimiter"
 
     def __init__(
@@ -61,6 +62,7 @@ class RateLimiter(Guarding):
         *,
         max_wait: float | timedelta = 0.0,
         name: str = "rate limit",
+        lease: float | timedelta = 1.0,
         clock: Clock | None = None,
         listeners: Iterable[Listener] = (log_event,),
     ) -> None:
@@ -68,19 +70,21 @@ class RateLimiter(Guarding):
         if isinstance(rule, type) or not callable(getattr(rule, "start", None)) or not hasattr(rule, "pace"):
             refuse("rule", rule, "a TokenBucket or a SlidingWindow")
         self.max_wait: float = _checked_wait(seconds_of("max_wait", max_wait, zero=True), rule)
+        self.lease: float = seconds_of("lease", lease)
         self._begin(rule)
 
     def _begin(self, rule: RateRule) -> None:
         self._own_plan = None
         self.rule: RateRule = rule
         self.core: LiveRule = rule.start(self._now())
+        self.core.lease = self.lease
         self._waited = self._refused = self._cancelled = 0
 
     def sibling(self, name: str) -> RateLimiter:
         """Return an unused limiter of the same settings. Internal: for families."""
         other = RateLimiter.__new__(RateLimiter)
         Guarding.__init__(other, name, clock=self._clock if self._own_clock else None, listeners=self._publish.listeners)
-        other.max_wait = self.max_wait
+        other.max_wait, other.lease = self.max_wait, self.lease
         other._begin(self.rule)
         return other
 
@@ -128,7 +132,7 @@ class RateLimiter(Guarding):
 
     def _enter(self, deadline: float) -> Refused | None:
         turn = self._turn(deadline)
-        if not isinstance(turn, _Turn):
+        if not isinstance(turn, Turn):
             return turn
         try:
             while turn.wait > 0.0:
@@ -141,7 +145,7 @@ class RateLimiter(Guarding):
 
     async def _aenter(self, deadline: float) -> Refused | None:
         turn = self._turn(deadline)
-        if not isinstance(turn, _Turn):
+        if not isinstance(turn, Turn):
             return turn
         try:
             while turn.wait > 0.0:
@@ -152,7 +156,7 @@ class RateLimiter(Guarding):
             raise
         return self._answer(turn)
 
-    def _turn(self, deadline: float) -> _Turn | Refused | None:
+    def _turn(self, deadline: float) -> Turn | Refused | None:
         """Return None if the caller may pass now, its turn if it must wait, or the refusal."""
         with self._lock:
             now = self._now()
@@ -160,14 +164,15 @@ class RateLimiter(Guarding):
             if left > 0.0:
                 place = self.core.join(now, self.max_wait, left)
                 if isinstance(place, Place):
-                    passes = place.wait == 0.0 and self.core.step(place, now) == 0.0
-                    return None if passes else _Turn(place, now, now + self.max_wait, deadline)
+                    if place.wait == 0.0:
+                        place.wait = self.core.step(place, now)
+                    return None if place.wait == 0.0 else Turn(place, now, now + self.max_wait, deadline)
                 self._refused += 1
                 return Refused(RateLimitedError, (self.name, place))
             self._refused += 1
             return Refused(DeadlineExceededError, (self.name, -left))
 
-    def _ask(self, turn: _Turn) -> None:
+    def _ask(self, turn: Turn) -> None:
         """Let the turn's holder pass, or say how long it must still wait; refuse it if that has become too long."""
         with self._lock:
             now = self._now()
@@ -187,15 +192,37 @@ class RateLimiter(Guarding):
             turn.place.leave()
             self._refused += 1
 
-    def _give_up(self, turn: _Turn) -> None:
+    def _give_up(self, turn: Turn) -> None:
         """Give the place back. Takes no lock: it is called wherever a wait was cancelled, and by the collector anywhere."""
         turn.place.leave()
         self._cancelled += 1
 
-    def _answer(self, turn: _Turn) -> Refused | None:
+    def _answer(self, turn: Turn) -> Refused | None:
         if turn.refusal is None and self._publish.wants_all:
             self._publish(SlotAwaited(name=self.name, wait=turn.stood))
         return turn.refusal
+
+    # --- a refusal must stay cheap: it is what callers get who are too many ------------------------------------------
+
+    def outcome(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Outcome[R]:
+        """Call `fn` guarded and return how it ended, cheaply where it is refused."""
+        return self._refused_at_once() or super().outcome(fn, *args, **kwargs)
+
+    async def aoutcome(self, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> Outcome[R]:
+        """Await `fn` guarded and return how it ended, cheaply where it is refused."""
+        return self._refused_at_once() or await super().aoutcome(fn, *args, **kwargs)
+
+    def _refused_at_once(self) -> Refused | None:
+        """Return the refusal if the nearest place is too far for everybody, whatever the deadline."""
+        with self._lock:
+            wait = self.core.distance(self._now())
+            if wait <= self.max_wait + TICK:
+                return None
+            self._refused += 1
+        self._plan.ends.refused += 1
+        if self._publish.wants_all:
+            self._publish(CallRefused(name=self.name, reason="RateLimitedError", reference=None))
+        return Refused(RateLimitedError, (self.name, wait))
 
     # --- the stage: round a whole call -----------------------------------------------------------------------------
 
@@ -265,9 +292,9 @@ class RateLimiter(Guarding):
             return self.core.busy(self._now())
 
     def statistics(self) -> dict[str, object]:
-        """Return how many passed, how many of those after a wait, how many were refused or cancelled, and how many wait now."""
+        """Return how many passed, how many of those after a wait, how many were refused or cancelled, wait now, or lost their place."""
         with self._lock:
-            waiting = self.core.waiting
+            waiting = self.core.waiting(self._now())
             return {
                 "name": self.name,
                 "rule": repr(self.rule),
@@ -276,65 +303,12 @@ class RateLimiter(Guarding):
                 "refused": self._refused,
                 "cancelled": self._cancelled,
                 "waiting": waiting,
+                "lapsed": self.core.lapsed,
                 "listener_failures": self._publish.failures,
             }
-
-
-@final
-class _Turn:
-    """What one caller in the line knows: its place, until when it will wait, and what came of it."""
-
-    __slots__ = ("deadline", "place", "refusal", "started", "stood", "until", "wait")
-
-    def __init__(self, place: Place, started: float, until: float, deadline: float) -> None:
-        self.place: Place = place
-        self.wait: float = place.wait
-        self.started: float = started
-        self.until: float = until
-        self.deadline: float = deadline
-        self.stood: float = 0.0
-        self.refusal: Refused | None = None
 
 
 def _checked_wait(max_wait: float, rule: RateRule) -> float:
     if max_wait * rule.pace > _MOST:
         refuse("max_wait", max_wait, f"at most {_MOST / rule.pace:g} seconds: no more than a million may wait at this rate")
     return max_wait
-
-
-def deadline_here() -> float:
-    """Return the deadline of the call or block around us, infinite where there is none."""
-    context = current.get()
-    return inf if context is None or context.deadline is None else context.deadline
-
-
-@final
-class RateGuard:
-    """One block, one turn. The same object serves `with` and `async with`, once."""
-
-    __slots__ = ("_limiter", "_used")
-
-    def __init__(self, limiter: RateLimiter) -> None:
-        self._limiter = limiter
-        self._used = False
-
-    def _use(self) -> RateLimiter:
-        if self._used:
-            message = "this turn was used already: call guard() again for each block"
-            raise ConfigurationError(message)
-        self._used = True
-        return self._limiter
-
-    def __enter__(self) -> RateGuard:
-        self._use().enter(deadline_here())
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /) -> None:
-        """Do nothing: a turn is used up the moment it comes."""
-
-    async def __aenter__(self) -> RateGuard:
-        await self._use().aenter(deadline_here())
-        return self
-
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /) -> None:
-        """Do nothing, as above."""

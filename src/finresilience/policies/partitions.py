@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final, cast, final
 
 from finresilience._checks import positive_count, refuse
 from finresilience.errors import BulkheadFullError
-from finresilience.policies.bulkhead import Bulkhead, BulkheadGuard, ClosedError
+from finresilience.policies.bulkhead import Bulkhead, ClosedError
+from finresilience.policies.bulkhead_guard import BulkheadGuard
 from finresilience.policies.guarding import Guarding
 from finresilience.policies.plan import Plan
 
@@ -110,10 +111,9 @@ class Partitions(Guarding):
             self._template.resize(limit)
             kept = [*self._kept.values()]
         for room in kept:
-            if not room.core.closed:
-                room.resize(limit)
+            room.resize(limit)  # one that was forgotten meanwhile stays shut
 
-    def statistics(self) -> dict[Hashable, object]:
+    def statistics(self) -> dict[Hashable, dict[str, object]]:
         """Return the statistics of every partition that is kept, by its key."""
         with self._door:
             kept = [*self._kept.items()]

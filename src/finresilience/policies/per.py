@@ -13,6 +13,7 @@ from finresilience.policies.plan import Plan
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
 
+    from finresilience.clock import Clock
     from finresilience.policies.breaker import CircuitBreaker
 
 
@@ -24,19 +25,27 @@ class PerKey(Guarding):
     role = "CircuitBreaker"
 
     def __init__(self, template: CircuitBreaker, key: Callable[..., Hashable], *, at_most: int) -> None:
-        super().__init__(template.name, clock=template._clock if template._own_clock else None, listeners=template._publish.listeners)
         if not callable(key):
             refuse("key", key, "a function of the call's arguments that names the circuit")
         self._template = template
         self._key = key
         self._at_most = positive_count("at_most", at_most)
         self._kept: OrderedDict[Hashable, CircuitBreaker] = OrderedDict()
+        super().__init__(template.name, clock=template._clock if template._own_clock else None, listeners=template._publish.listeners)
         self._own_plan = None
         self.core: None = None  # no single core: calls take the road that asks `choose`
         self.slow_after: float = template.slow_after
 
     def _planned(self) -> Plan:
         return Plan(self, breaker=self, classifier=self._template._classify, speaks=False)
+
+    def _hear(self, clock: Clock) -> None:
+        super()._hear(clock)
+        if self._own_clock:
+            with self._lock:
+                kept = list(self._kept.values())
+            for breaker in kept:
+                breaker.adopt(clock)
 
     def choose(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> CircuitBreaker:
         """Return the breaker for a call of these arguments; the same key always has the same one while it is kept."""
@@ -60,6 +69,8 @@ class PerKey(Guarding):
             if len(self._kept) >= self._at_most:
                 self._make_room()
             made = self._kept[key] = self._template._sibling(_name(self.name, key))
+            if self._own_clock:
+                made.adopt(self._clock)
             return made
 
     def _make_room(self) -> None:

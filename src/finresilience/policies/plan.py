@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING, Any, final
 
-from finresilience.context import CallContext, checked_key, current, derive_key, mark_outside
+from finresilience.context import CallContext, checked_key, current, derive_key, mark_outside, moved_inside
 from finresilience.errors import ConfigurationError, ExpiredError, MissingKeyError, UnknownOutcomeError
 from finresilience.outcome import RETRYABLE, UNKNOWN, Effect, Verdict
 
@@ -169,6 +169,8 @@ class Plan:
             setattr(other, slot, getattr(self, slot))
         if effect is not None:
             other.effect = effect
+            if effect is Effect.READ:  # it needs no key, and perhaps its arguments have none
+                other.key_of = None
             other.simple = other.key_of is None and other.reference_of is None and effect is not Effect.IDEMPOTENT
         if bare:
             other.ends, other.stages, other.staged = Ends(), (), False
@@ -232,9 +234,21 @@ class Plan:
         if context.outer is not None and self.speaks and not self.marks_sent and self.effect is not Effect.READ:
             mark_outside(context)
 
+    def happened(self, context: CallContext) -> None:
+        """Note in the calls outside that this one has happened, or may have."""
+        if context.outer is not None and self.speaks and self.effect is not Effect.READ:
+            moved_inside(context)
+
     def judge(self, error: Exception, *, sent: bool) -> Verdict:
         """Return the verdict on an attempt's error, knowing whether the request may have left."""
         verdict = self.classifier.error(error)
+        if verdict.classification is not UNKNOWN and error.__context__ is not None:
+            from finresilience.classify.evidence import in_hand_before
+
+            for earlier in in_hand_before(error):
+                told = self.classifier.told(earlier)
+                if told is not None and told.classification is UNKNOWN:
+                    verdict = told
         if sent or verdict.classification is not UNKNOWN or isinstance(error, UnknownOutcomeError):
             return verdict  # a guard further in says that nobody knows: our own mark says nothing about its calls
         if isinstance(error, ExpiredError) and error.left_running:

@@ -29,6 +29,21 @@ if TYPE_CHECKING:
 _budgets = Lock()  # one for all: a budget may be shared by several policies, and a decision takes a microsecond
 
 
+def deposit(budget: Budget | None, now: float, *, succeeded: bool) -> None:
+    """Note in the budget, if there is one, a call that begins or that succeeded, whichever it wants to hear of."""
+    if budget is not None and budget.on_success == succeeded:
+        with _budgets:
+            budget.deposit(now)
+
+
+def withdraw(budget: Budget | None, now: float) -> bool:
+    """Take one attempt more from the budget; True where there is none to ask."""
+    if budget is None:
+        return True
+    with _budgets:
+        return budget.withdraw(now)
+
+
 @final
 class Retry(Guarding):
     """Try again what is known not to have happened, and what may safely happen twice; nothing else.
@@ -107,9 +122,7 @@ class Retry(Guarding):
 
     def deposit(self, now: float, *, succeeded: bool) -> None:
         """Note in the budget, if there is one, a call that begins or that succeeded."""
-        if self.budget is not None and self.budget.on_success == succeeded:
-            with _budgets:
-                self.budget.deposit(now)
+        deposit(self.budget, now, succeeded=succeeded)
 
     def forked(self) -> None:
         """Begin anew in a forked child."""
@@ -118,10 +131,7 @@ class Retry(Guarding):
 
     def withdraw(self, now: float) -> bool:
         """Take one retry from the budget; True where there is none to ask."""
-        if self.budget is None:
-            return True
-        with _budgets:
-            return self.budget.withdraw(now)
+        return withdraw(self.budget, now)
 
     def __iter__(self) -> Attempts:
         """Begin a new call: `for attempt in retry:` and `with attempt:` inside."""

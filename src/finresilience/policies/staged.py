@@ -23,13 +23,14 @@ if TYPE_CHECKING:
 
 def run_staged(plan: Plan, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Outcome[Any]:
     """Make the call from its beginning and return how it ended, seen from outside of every stage."""
+    work = fn
     if plan.inside is not None:
         from finresilience.policies.lanes import sync_lane
 
-        fn = sync_lane(plan.inside, fn)
+        work = sync_lane(plan.inside, fn)
         if not plan.staged:
-            return go_on(plan, Call(plan, fn, args, kwargs, plan.owner._now()))
-    whole = Whole(plan, fn, args, kwargs)
+            return go_on(plan, Call(plan, work, args, kwargs, plan.owner._now()))
+    whole = Whole(plan, work, args, kwargs, operation=fn)
     token = current.set(whole.context)
     try:
         go = whole.go
@@ -45,13 +46,14 @@ def run_staged(plan: Plan, fn: Callable[..., Any], args: tuple[Any, ...], kwargs
 
 async def arun_staged(plan: Plan, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Outcome[Any]:
     """Make the call from its beginning and return how it ended, seen from outside of every stage."""
+    work = fn
     if plan.inside is not None:
         from finresilience.policies.alanes import async_lane
 
-        fn = async_lane(plan.inside, fn)
+        work = async_lane(plan.inside, fn)
         if not plan.staged:
-            return await ago_on(plan, Call(plan, fn, args, kwargs, plan.owner._now()))
-    whole = Whole(plan, fn, args, kwargs)
+            return await ago_on(plan, Call(plan, work, args, kwargs, plan.owner._now()))
+    whole = Whole(plan, work, args, kwargs, operation=fn)
     token = current.set(whole.context)
     try:
         go: Callable[[], Awaitable[Outcome[Any]]] = whole.ago if plan.hedge is None else whole.hedged
@@ -79,7 +81,9 @@ class Whole:
 
     __slots__ = ("_asked", "_inner", "_last", "args", "context", "fn", "kwargs", "plan")
 
-    def __init__(self, plan: Plan, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def __init__(
+        self, plan: Plan, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], *, operation: Callable[..., Any]
+    ) -> None:
         self.plan: Plan = plan
         self.fn: Callable[..., Any] = fn
         self.args: tuple[Any, ...] = args
@@ -87,6 +91,9 @@ class Whole:
         self.context: CallContext = plan.context(plan.owner._now(), args, kwargs)
         if self.context.deadline == inf:
             self.context.deadline = None
+        self.context.operation = operation
+        if plan.hedge is not None and plan.retry is not None:
+            plan.retry.deposit(plan.owner._now(), succeeded=False)
         self._inner = plan.sibling(bare=True)
         self._last: Call | None = None
         self._asked = False
@@ -127,7 +134,8 @@ class Whole:
         name = _COUNTED[type(outcome)]
         setattr(plan.ends, name, getattr(plan.ends, name) + 1)
         self._took_over()
-        if isinstance(outcome, Refused) and not self._asked and plan.owner._publish.wants_all:
+        untold = not self._asked or plan.hedge is not None
+        if isinstance(outcome, Refused) and untold and plan.owner._publish.wants_all:
             reason = type(outcome.error).__name__
             plan.owner._publish(CallRefused(name=plan.owner.name, reason=reason, reference=self.context.reference))
         return outcome

@@ -11,6 +11,7 @@ from finresilience.errors import ExpiredError, ThreadLimitError
 from finresilience.events import LateResult
 
 if TYPE_CHECKING:
+    from finresilience.clock import Clock
     from finresilience.policies.base import Policy
     from finresilience.policies.call import Call
 
@@ -33,6 +34,15 @@ class _Errand:
         with self.lock:
             self.given_up = not self.done.is_set()
         return self.given_up
+
+
+def _waited(clock: Clock, signal: Signal, until: float) -> bool:
+    """Return True once `signal` is set, or whether it is when the time is `until`."""
+    wait_until = getattr(clock, "wait_until", None)
+    if wait_until is not None:  # a clock moved by hand may be moved between any two of our steps, and then stand still for ever
+        return bool(wait_until(signal, until))
+    left, wait_for = max(0.0, until - clock.monotonic()), getattr(clock, "wait_for", None)
+    return signal.wait(min(left, TIMEOUT_MAX)) if wait_for is None else bool(wait_for(signal, left))
 
 
 @final
@@ -69,10 +79,9 @@ class Threads:
             with self._lock:
                 self._busy -= 1
             raise ThreadLimitError(owner.name, self.limit) from failure
-        seconds, left = call.limit - call.attempt_started, max(0.0, call.limit - owner._now())
-        wait = getattr(owner._clock, "wait_for", None)
+        seconds = call.limit - call.attempt_started
         try:
-            done = errand.done.wait(min(left, TIMEOUT_MAX)) if wait is None else wait(errand.done, left)
+            done = _waited(owner._clock, errand.done, call.limit)
         except BaseException:
             errand.give_up()
             raise

@@ -50,8 +50,11 @@ class ThreadWaiter:
         if wait_for is None:
             self.wait(max(until - clock.monotonic(), LEAST))
             return
-        while not wait_for(cast("Signal", self), 0.0) and clock.monotonic() < until:
-            pass  # one glance at a time: the clock may be moved between any two of our steps, and then stand still for ever
+        # A clock moved by hand may be moved between any two of our steps, and then stand still for ever: so one glance at a time.
+        by_hand = hasattr(clock, "advance")
+        while not wait_for(cast("Signal", self), 0.0 if by_hand else max(until - clock.monotonic(), LEAST)):
+            if clock.monotonic() >= until:
+                break
         self._gate.acquire(blocking=False)  # it may have been woken at the last moment, and not have seen it
 
     def wait(self, timeout: float) -> bool:
@@ -148,7 +151,7 @@ class TrioWaiter:
 
 def _within(clock: Clock, until: float) -> float:
     """Return how long a loop's own timer shall wait, where `clock` may be one that a test moves by hand."""
-    return min(max(until - clock.monotonic(), LEAST), GLANCE if hasattr(clock, "wait_for") else MOST)
+    return min(max(until - clock.monotonic(), LEAST), GLANCE if hasattr(clock, "advance") else MOST)
 
 
 def waiter_here() -> AsyncioWaiter | TrioWaiter:

@@ -171,7 +171,7 @@ class Wheel:
         if (waiter is None or waiter.done()) and alarm.turns < PATIENCE:
             alarm.turns += 1  # something is on its way to the task: let it arrive
             self._live().call_soon(self._ring, alarm)
-        elif task in self._ringing and alarm.turns <= PATIENCE:
+        elif (task in self._ringing or task.cancelling() > alarm.cancelling) and alarm.turns <= PATIENCE:
             alarm.turns = PATIENCE + 1
             self._live().call_later(TICK, self._ring, alarm)
         else:

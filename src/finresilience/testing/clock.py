@@ -101,7 +101,10 @@ class ManualClock(Wall):
 
         A `Timeout` with threads waits by this: the code in its thread, or the test, moves the clock past the limit.
         """
-        until = self.monotonic() + seconds
+        return self.wait_until(signal, self.monotonic() + seconds)
+
+    def wait_until(self, signal: Event, until: float, /) -> bool:
+        """Return True once `signal` is set, or False once the time told is `until`; somebody else must do either."""
         while not signal.wait(_GLANCE):
             if self.monotonic() >= until:
                 return signal.is_set()
