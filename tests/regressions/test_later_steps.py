@@ -246,7 +246,7 @@ def test_that_nobody_has_seen_it_proves_nothing_while_the_thread_of_an_earlier_a
 
     policies = (Retry(attempts=2, backoff=Constant(0)), Timeout(1.0, thread_limit=4))
     pipeline = Pipeline("acme", *policies, effect=Effect.IDEMPOTENT_BY_NATURE, clock=clock, listeners=[])
-    pipeline.inquiry(schedule=(0,))(NotFound)
+    pipeline.inquiry(schedule=(0,))(always(NotFound()))
     try:
         outcome = pipeline.outcome(charge)
     finally:
