@@ -52,7 +52,10 @@ class BulkheadCore:
         self.lease: float = lease
         self.closed: bool = False
         self._last = 0
-        self.full = self.lapsed = self.late = self.waited = 0  # counts since the start
+        self.full: int = 0  # how often the queue was full; this and the next three count since the start
+        self.lapsed: int = 0
+        self.late: int = 0
+        self.waited: int = 0
         self.begin_anew()
 
     def begin_anew(self) -> None:

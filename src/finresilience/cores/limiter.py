@@ -47,6 +47,10 @@ class _Rule:
     limit: int
     per: float
 
+    def _told(self, limit: int, per: float) -> None:
+        self.limit = limit
+        self.per = per
+
     def __eq__(self, other: object) -> bool:
         return repr(self) == repr(other) if type(self) is type(other) else NotImplemented
 
@@ -79,7 +83,7 @@ class TokenBucket(_Rule):
     __slots__ = ("burst",)
 
     def __init__(self, limit: int, *, per: float | timedelta, burst: int = 1) -> None:
-        self.limit, self.per = _checked(limit, per)
+        self._told(*_checked(limit, per))
         self.burst: int = positive_count("burst", burst)
 
     def start(self, now: float) -> LiveTokenBucket:
@@ -108,7 +112,7 @@ class SlidingWindow(_Rule):
     __slots__ = ()
 
     def __init__(self, limit: int, *, per: float | timedelta) -> None:
-        self.limit, self.per = _checked(positive_count("limit", limit, most=1_000_000), per)
+        self._told(*_checked(positive_count("limit", limit, most=1_000_000), per))
 
     def start(self, now: float) -> LiveSlidingWindow:  # noqa: ARG002 - an empty log is the same at any time
         """Return a live window in which nothing has passed."""

@@ -12,8 +12,8 @@ from finresilience.integrations._rules import READ_UP_TO, Rules, needs
 
 try:
     import aiohttp
-except ModuleNotFoundError as missing:
-    raise needs("aiohttp", missing) from missing
+except ModuleNotFoundError as _missing:
+    raise needs("aiohttp", _missing) from _missing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

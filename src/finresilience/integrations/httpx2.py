@@ -10,8 +10,8 @@ from finresilience.integrations._rules import READ_UP_TO, Rules, needs
 
 try:
     import httpx2
-except ModuleNotFoundError as missing:
-    raise needs("httpx2", missing) from missing
+except ModuleNotFoundError as _missing:
+    raise needs("httpx2", _missing) from _missing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -13,8 +13,8 @@ from finresilience.integrations._rules import READ_UP_TO, Rules, needs, warn_of_
 
 try:
     import requests
-except ModuleNotFoundError as missing:
-    raise needs("requests", missing) from missing
+except ModuleNotFoundError as _missing:
+    raise needs("requests", _missing) from _missing
 from requests.adapters import BaseAdapter, HTTPAdapter
 from requests.structures import CaseInsensitiveDict
 from requests.utils import rewind_body

@@ -14,8 +14,8 @@ from finresilience.integrations._stripe_words import StripeAnswer, advice, strip
 
 try:
     import stripe
-except ModuleNotFoundError as missing:
-    raise needs("stripe", missing) from missing
+except ModuleNotFoundError as _missing:
+    raise needs("stripe", _missing) from _missing
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
