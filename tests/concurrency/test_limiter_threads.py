@@ -124,6 +124,26 @@ def a_rate_that_somebody_changes(rule: Any) -> ThreadStory:
     return [owner, caller, caller], as_if_one_after_the_other
 
 
+def keys_that_make_room_for_each_other(rule: Any) -> ThreadStory:
+    """One limiter is kept, and two keys come in turns: nobody gets a second one for its key while the first remembers a call."""
+    family = RateLimiter(rule, clock=ManualClock(), listeners=[]).per(str, at_most=1)
+    passed: list[str] = []
+
+    def caller(key: str) -> Callable[[], None]:
+        def come() -> None:
+            for _ in range(2):
+                with suppress(RateLimitedError):
+                    family.of(key).enter()
+                    passed.append(key)
+
+        return come
+
+    def nobody_had_two() -> None:
+        assert max(passed.count("a"), passed.count("b")) <= 2
+
+    return [caller("a"), caller("b"), caller("a")], nobody_had_two
+
+
 BUCKET, WINDOW = TokenBucket(1, per=1, burst=2), SlidingWindow(2, per=1)
 STORIES: dict[str, Callable[[], ThreadStory]] = {
     "callers who will not wait, a bucket": lambda: callers_who_will_not_wait(BUCKET),
@@ -132,6 +152,7 @@ STORIES: dict[str, Callable[[], ThreadStory]] = {
     "callers who wait, a window": lambda: callers_who_wait(WINDOW),
     "callers who are interrupted, a bucket": lambda: callers_who_wait(TokenBucket(1, per=1), Nervous()),
     "callers who are interrupted, a window": lambda: callers_who_wait(WINDOW, Nervous()),
+    "keys that make room for each other": lambda: keys_that_make_room_for_each_other(BUCKET),
     "a rate that somebody changes, a window": lambda: a_rate_that_somebody_changes(WINDOW),
     "a rate that somebody changes, a bucket": lambda: a_rate_that_somebody_changes(BUCKET),
 }

@@ -106,6 +106,14 @@ def test_a_debt_is_paid_in_calls_and_not_in_seconds() -> None:
     assert [core.take(4.5), core.take(5.0), core.take(5.5)] == [None, True, None]
 
 
+def test_part_of_a_call_owed_is_a_call_owed() -> None:
+    core = TokenBucket(1, per=1, burst=5).start(0.0)
+    while core.take(0.0):
+        pass
+    core.change(TokenBucket(1, per=1), 0.5)
+    assert [core.take(5.25), core.take(5.5)] == [None, True]
+
+
 def test_a_debt_is_paid_at_the_new_rate() -> None:
     core = TokenBucket(1, per=1, burst=5).start(0.0)
     while core.take(0.0):

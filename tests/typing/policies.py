@@ -9,6 +9,7 @@ from finresilience import (
     Bulkhead,
     CircuitBreaker,
     Effect,
+    Failover,
     Fallback,
     Hedge,
     LastGood,
@@ -18,6 +19,8 @@ from finresilience import (
     Quantile,
     RateLimiter,
     Retry,
+    Route,
+    Routed,
     SlidingWindow,
     Stale,
     Timeout,
@@ -83,7 +86,27 @@ Bulkhead()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue] - what 
 RateLimiter()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue] - and here
 
 
+@Pipeline("acme.charge")
+def by_acme(amount: int) -> str:
+    return "acme"
+
+
+@Pipeline("globex.charge")
+def by_globex(amount: int) -> str:
+    return "globex"
+
+
+router = Failover([Route("acme", by_acme), Route("globex", by_globex)])
+assert_type(router.call(5), str)
+assert_type(router.outcome(5), Outcome[str])
+assert_type(router.routed(5), Routed[str])
+router.call("5")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - a failover has the signature of its routes
+arouter = Failover([Route("acme", guarded)])
+
+
 async def world() -> None:
+    assert_type(await arouter.acall("a_1"), int)
+    assert_type(await arouter.aoutcome("a_1"), Outcome[int])
     assert_type(await asyncio.create_task(guarded("a_1")), int)
     outcome = await pipeline.aoutcome(guarded, "a_1")
     if isinstance(outcome, Ok):

@@ -211,13 +211,13 @@ class LiveRule:
 
     def _sit(self, seat: Seat, index: int, comes: float) -> None:
         """Give somebody a place, who is expected there at `comes`."""
+        seat.index, seat.comes = index, comes
+        self._alarm = min(self._alarm, comes + self.lease)
+        self._held[index] = seat
         if index == self._first + self._line:
             self._line += 1
         else:
             self._free.remove(index)
-        seat.index, seat.comes = index, comes
-        self._held[index] = seat
-        self._alarm = min(self._alarm, comes + self.lease)
 
     def _pass_from(self, seat: Seat, now: float, stale: int) -> None:
         """Let `seat` pass in the first place that is not stale, and give whoever had that one the seat's place instead."""
@@ -229,39 +229,44 @@ class LiveRule:
         first, index = self._first, seat.index
         self._pass(now)
         self._line -= 1
+        self._held.pop(index, None)
         seat.index = _NONE
-        del self._held[index]
         if index == first:
             return
         late = self._held.pop(first, None)
-        if late is None:
-            self._free.pop(0)
-            self._release(index)
-        else:
+        if late is not None:
             late.index = index
             self._held[index] = late
+            return
+        if self._free and self._free[0] == first:
+            self._free.pop(0)
+        self._release(index)
 
     def _tidy(self, now: float) -> None:
         """Take back what was left, and the places of those who do not come."""
         while self._gone:
             self._lose(self._gone.popleft())
-        if now <= self._alarm:
-            return
-        for seat in list(self._held.values()):
-            if now > seat.comes + self.lease:
-                self._lose(seat)
-                self.lapsed += 1
-        self._alarm = min((seat.comes for seat in self._held.values()), default=inf) + self.lease
+        if now > self._alarm:
+            for seat in list(self._held.values()):
+                if now > seat.comes + self.lease:
+                    self._lose(seat)
+                    self.lapsed += 1
+            self._alarm = min((seat.comes for seat in self._held.values()), default=inf) + self.lease
+        if not self._held:  # then there is no line, even if an interruption in the midst of a decision has left the shadow of one
+            self._line = 0
+            self._free.clear()
 
     def _lose(self, seat: Seat) -> None:
-        index, seat.index = seat.index, _NONE
+        index = seat.index
         if index != _NONE:
-            del self._held[index]
+            self._held.pop(index, None)
+            seat.index = _NONE
             self._release(index)
 
     def _release(self, index: int) -> None:
         """Free a place; free ones at the end of the line are taken back, and it is as if nobody had ever had them."""
-        insort(self._free, index)
+        if index < self._first + self._line:
+            insort(self._free, index)
         while self._free and self._free[-1] == self._first + self._line - 1:
             self._free.pop()
             self._line -= 1
