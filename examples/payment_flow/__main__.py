@@ -13,13 +13,15 @@ import httpx
 
 from examples.payment_flow.careful import Careful
 from examples.payment_flow.contest import AT_ONCE, TIMEOUT, Run, Wire, send_all
+from examples.payment_flow.haste import SPEED, HastyClock, HastyLoop
 from examples.payment_flow.launch import providers
 from examples.payment_flow.naive import Naive
 from examples.payment_flow.ours import Ours
-from examples.payment_flow.script import script
+from examples.payment_flow.script import PATIENCE, PROVIDERS, script, slow_stretch
 from examples.payment_flow.show import Screen
 from examples.payment_flow.story import tell
 from examples.payment_flow.table import judge, rows, verdict
+from examples.payment_flow.traffic import strip
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from examples.payment_flow.contest import Contestant
     from examples.payment_flow.script import Payment
 
-CONTESTANTS: tuple[Callable[[Wire], Contestant], ...] = (Naive, Careful, Ours)
+CONTESTANTS: tuple[Callable[[Wire], Contestant], ...] = (Naive, Careful, lambda wire: Ours(wire, HastyClock()))
 NAMES = (Naive.name, Careful.name, Ours.name)
 
 
@@ -40,8 +42,8 @@ async def compete(
         wire = Wire(client, addresses)
         contestant = make(wire)
         told = await send_all(contestant, payments, tick)
-        await asyncio.sleep(0.5)  # late bookings
-        pages = [await wire.books(name) for name in addresses]
+        await asyncio.sleep(PATIENCE)  # late bookings
+        pages = {name: await wire.books(name) for name in addresses}
     return Run(contestant.name, told, contestant.circuits, pages)
 
 
@@ -49,9 +51,23 @@ def play(screen: Screen, seed: int, payments: Sequence[Payment]) -> list[Run]:
     """Let them play one after the other, each against fresh books."""
     runs: list[Run] = []
     for name, make in zip(NAMES, CONTESTANTS, strict=True):
-        with providers(seed, len(payments)) as addresses, screen.progress(name, len(payments)) as tick:
-            runs.append(asyncio.run(compete(make, addresses, payments, tick)))
+        with (
+            providers(seed, len(payments)) as addresses,
+            screen.progress(name, len(payments)) as tick,
+            asyncio.Runner(loop_factory=HastyLoop) as runner,
+        ):
+            runs.append(runner.run(compete(make, addresses, payments, tick)))
     return runs
+
+
+def opening(count: int) -> str:
+    """Say what will be seen."""
+    ill = slow_stretch(count)
+    return (
+        f"{count} payments, three contestants, two providers with scripted faults: {PROVIDERS[0]} first, {PROVIDERS[1]} second.\n"
+        f"From payment {ill.start} to {ill.stop} {PROVIDERS[0]} is ten times slower, and then well again. "
+        f"One second here is {SPEED} of real life.\n"
+    )
 
 
 def report(screen: Screen, runs: Sequence[Run], payments: Sequence[Payment]) -> None:
@@ -59,6 +75,9 @@ def report(screen: Screen, runs: Sequence[Run], payments: Sequence[Payment]) -> 
     results = [judge(run, payments) for run in runs]
     screen.say()
     screen.table("By the providers' own books", [run.name for run in runs], rows(results))
+    screen.say(f"\nFirst sent to {PROVIDERS[0]}: # all, + most, - few, . none; slow between the bars", style="bold")
+    for run in runs:
+        screen.say(f"  {run.name:<28}{strip(run, payments)}")
     screen.say("\nOne unknown payment", style="bold")
     for number, line in enumerate(tell(runs, payments), start=1):
         screen.say(f"  {number}. {line}")
@@ -70,12 +89,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m examples.payment_flow", description=__doc__)
     parser.add_argument("--seed", type=int, default=3, help="the payments and their faults (default 3)")
     parser.add_argument("--payments", type=int, default=500, help="how many (default 500)")
-    parser.add_argument("--quick", action="store_true", help="120 payments")
+    parser.add_argument("--quick", action="store_true", help="250 payments")
     told = parser.parse_args()
-    count = 120 if told.quick else max(1, min(told.payments, 9999))
+    count = 250 if told.quick else max(1, min(told.payments, 9999))
     logging.getLogger("finresilience").setLevel(logging.CRITICAL)  # the table tells it all
     screen, payments, began = Screen(), script(told.seed, count), time.monotonic()
-    screen.say(f"{count} payments, two providers with scripted faults, three contestants. One second here is twenty of real life.")
+    screen.say(opening(count))
     try:
         report(screen, play(screen, told.seed, payments), payments)
     except KeyboardInterrupt:

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 from examples.payment_flow.script import PROVIDERS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @contextmanager
-def providers(seed: int, count: int) -> Iterator[dict[str, str]]:
+def providers(seed: int, count: int) -> Generator[dict[str, str]]:
     """Start both providers with empty books; give their addresses by name; end them whatever happens."""
     running: list[subprocess.Popen[str]] = []
     try:

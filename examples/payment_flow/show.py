@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
 
 class Screen:
@@ -26,7 +26,7 @@ class Screen:
         self._console.print(text, style=style, markup=False)
 
     @contextmanager
-    def progress(self, name: str, total: int) -> Iterator[Callable[[], object]]:
+    def progress(self, name: str, total: int) -> Generator[Callable[[], object]]:
         """Show how far this contestant is; in plain text, say so once at the end."""
         if not self.live:
             yield lambda: None
@@ -44,7 +44,9 @@ class Screen:
             for line in plain(("", *names), rows):
                 self.say(line)
             return
-        table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+        # narrow enough for three contestants in a hundred columns
+        table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+        table.title_justify, table.title_style = "left", "bold"
         table.add_column("", no_wrap=True)
         for name in names:
             table.add_column(name, justify="right")

@@ -10,6 +10,7 @@ from hypothesis import given, strategies as st
 
 from finresilience.cores.health import DWELL, LONGEST_DWELL, MEMORY, RECENT, STEADY, Balance, HealthSettings, RouteState as S
 from tests.cores.providers import QUICK, SLOW, VERY_SLOW, fail, fall_ill, provider, recover, serve
+from tests.laws.sabotage import kills
 
 # --- what drains it ------------------------------------------------------------------------------------------------
 
@@ -139,6 +140,15 @@ def test_the_dwell_doubles_with_each_relapse_up_to_a_cap_and_not_for_an_illness_
     now += STEADY
     fall_ill(health, now)
     assert recover(health, now) - now == pytest.approx(DWELL, abs=0.21)
+
+
+def no_dwell(patch: pytest.MonkeyPatch) -> None:
+    hear = Balance.hear
+    patch.setattr(Balance, "hear", lambda self, weight, now, dwell: hear(self, weight, now, 0.0))
+
+
+def test_a_provider_that_need_not_dwell_is_found_out() -> None:
+    kills(no_dwell, test_the_dwell_doubles_with_each_relapse_up_to_a_cap_and_not_for_an_illness_of_another_day)
 
 
 def test_good_news_is_not_forgotten_where_there_is_little_traffic() -> None:

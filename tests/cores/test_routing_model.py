@@ -323,11 +323,6 @@ def no_return(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Balance, "hear", lambda self, weight, now, dwell: hear(self, weight, now, inf))
 
 
-def no_dwell(patch: pytest.MonkeyPatch) -> None:
-    hear = Balance.hear
-    patch.setattr(Balance, "hear", lambda self, weight, now, dwell: hear(self, weight, now, 0.0))
-
-
 def held_ones_serve(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Health, "held", False)
 
@@ -344,7 +339,7 @@ def pauses_are_forgotten(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Routing, "pause", lambda *_: None)
 
 
-@pytest.mark.parametrize("saboteur", [no_return, held_ones_serve, lists_are_advice, silence_is_gold, pauses_are_forgotten, no_dwell])
+@pytest.mark.parametrize("saboteur", [no_return, held_ones_serve, lists_are_advice, silence_is_gold, pauses_are_forgotten])
 def test_a_saboteur_is_caught(saboteur: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     saboteur(monkeypatch)
     with pytest.raises(RED):
