@@ -198,3 +198,28 @@ def test_a_translated_call_counts_as_what_it_was() -> None:
     ended("sync", pipeline, Provider(Lost()))
     assert isinstance(ended("sync", pipeline, Provider("paid")), Ok)
     assert (pipeline.ends.failed, pipeline.ends.unknown, pipeline.ends.ok) == (1, 1, 1)
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_a_cause_that_the_callers_exception_has_already_is_left_to_it(lost: bool) -> None:
+    cause = KeyError("their own")
+
+    def with_a_cause(_: Exception) -> Exception:
+        ours = No() if lost else Ours()  # a No is no word for what nobody knows, and is not taken
+        ours.__cause__ = cause
+        given.append(ours)
+        return ours
+
+    given: list[Exception] = []
+    outcome = ended("sync", translated(with_a_cause), Provider(Lost() if lost else Down()))
+    assert isinstance(outcome, Unknown if lost else Failed)
+    assert given[0].__cause__ is cause
+    assert (outcome.error is given[0]) is not lost
+
+
+def test_a_chain_without_end_is_no_chain_to_the_callers_exception() -> None:
+    first, second = Down(), Down()
+    first.__cause__, second.__cause__ = second, first
+    with pytest.raises(Ours) as caught:
+        plainly("sync", translated(), Provider(first))
+    assert caught.value.__cause__ is first

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from finresilience import (
+    Bulkhead,
     CircuitBreaker,
     CircuitOpenError,
     Constant,
@@ -15,16 +17,21 @@ from finresilience import (
     Effect,
     ExpiredError,
     Failed,
+    Fallback,
+    Hedge,
     Ok,
     Pipeline,
+    RateLimiter,
     Refused,
     RefusedError,
     Retry,
     Timeout,
+    TokenBucket,
     Unknown,
     UnknownOutcomeError,
     remaining,
 )
+from finresilience.policies.gates import Gate, Stage
 from finresilience.policies.guarding import Guarding
 from finresilience.policies.plan import Plan
 from tests.laws.sabotage import each_kill, kills, nothing
@@ -184,6 +191,34 @@ def test_two_gates_that_are_free_are_passed_on_the_fast_lane() -> None:
     assert piped(clock, breaker(clock), quota, place)(provider.charge)("pay_1") == "ok"
     assert place.told == ["gate entered", "gate left"]
     assert provider.attempts == 1
+
+
+@both_loops
+@pytest.mark.parametrize("limits", [(), (Timeout(5.0),)], ids=["light", "limited"])
+def test_two_gates_that_are_free_are_passed_on_the_fast_async_lane(backend: str, limits: tuple[Any, ...]) -> None:
+    async def story() -> None:
+        provider, quota, place = Provider(), Quota(0, 1.0), Turnstile()
+        circuit = CircuitBreaker("acme", classify=RULES, listeners=[])
+        guarded = Pipeline("acme", circuit, quota, place, *limits, classify=RULES, listeners=[])(provider.acharge)
+        assert [await guarded("pay_1"), await guarded("pay_2")] == ["ok", "ok"]  # the second waits for its slot
+        assert (provider.attempts, place.inside) == (2, 0)
+
+    on(backend, story)
+
+
+@pytest.mark.parametrize("gate", [Bulkhead(1), RateLimiter(TokenBucket(1, per=1.0))], ids=lambda gate: type(gate).__name__)
+def test_ours_have_all_that_a_gate_has(gate: Any) -> None:
+    for method in ("take", "enter", "aenter", "leave"):
+        assert signature(getattr(gate, method)).parameters.keys() <= {"deadline", "hold"} & {*signature(getattr(Gate, method)).parameters}
+
+
+STAGES = (Fallback(value=1), RateLimiter(TokenBucket(1, per=1.0)), Hedge(1.0))
+
+
+@pytest.mark.parametrize("stage", STAGES, ids=lambda stage: type(stage).__name__)
+def test_ours_have_all_that_a_stage_has(stage: Any) -> None:
+    for method in ("around", "aaround"):
+        assert [*signature(getattr(stage, method)).parameters] == [*signature(getattr(Stage, method)).parameters][1:]
 
 
 # --- what a wait at a gate is not --------------------------------------------------------------------------------------

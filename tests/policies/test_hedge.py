@@ -294,3 +294,22 @@ def test_an_effect_must_be_an_effect() -> None:
     wrong: Any = "read"
     with pytest.raises(ConfigurationError):
         Hedge(1.0, effect=wrong)
+
+
+@both_loops
+def test_a_clock_that_cannot_wait_ends_the_call_as_it_would_in_a_retry(backend: str) -> None:
+    async def story() -> None:
+        hedge = Hedge(1.0, effect=Effect.READ, listeners=[])
+        clock = hedge._clock
+
+        class Broken:
+            monotonic, utc, sleep_sync = clock.monotonic, clock.utc, clock.sleep_sync
+
+            async def sleep(self, seconds: float, /) -> None:
+                raise OverflowError(seconds)
+
+        hedge._hear(Broken())
+        with pytest.raises(OverflowError):
+            await hedge.aoutcome(anyio.sleep, 5.0)
+
+    on(backend, story)

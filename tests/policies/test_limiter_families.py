@@ -233,3 +233,13 @@ def test_a_key_that_is_no_function_is_refused_by_name() -> None:
     key: Any = "tenant"
     with pytest.raises(ConfigurationError, match=r"^key="):
         RateLimiter(RATES["bucket"]).per(key, at_most=3)
+
+
+def test_limiters_that_were_made_before_a_family_joined_a_pipeline_follow_its_clock_too() -> None:
+    policy = RateLimiter(RATES["bucket"]).per(str, at_most=2)
+    clock = still()
+    assert ends(policy, "aaa") == "++-"
+    pipeline = Pipeline("acme", policy, Retry(attempts=1), classify=RULES, clock=clock, listeners=[])
+    assert isinstance(pipeline.outcome(Provider().charge, "a"), Refused)
+    clock.advance(1)
+    assert isinstance(pipeline.outcome(Provider().charge, "a"), Ok)

@@ -13,6 +13,7 @@ from finresilience import (
     Constant,
     Declined,
     Effect,
+    ErrorClassifier,
     Failed,
     NotFound,
     Ok,
@@ -104,6 +105,22 @@ def test_an_error_that_is_raised_from_a_lost_answer_on_purpose_is_judged_by_its_
             raise Answered(402) from error
 
     assert isinstance(retrying().outcome(charge), Declined)
+
+
+def test_what_went_before_is_looked_for_so_far_and_no_farther() -> None:
+    error = last = ConnectionRefusedError("last")
+    for _ in range(10 * evidence.MAX_LINKS):
+        last.__context__ = last = ConnectionRefusedError("one before")
+    last.__context__ = httpx.ReadTimeout("beyond")
+    assert list(evidence.in_hand_before(error)) == []
+
+
+def test_an_earlier_error_that_cannot_be_judged_changes_nothing(monkeypatch: Patch) -> None:
+    def hostile(*_: object) -> None:
+        raise RecursionError
+
+    monkeypatch.setattr(ErrorClassifier, "_ours", hostile)
+    assert ErrorClassifier({}).told(ConnectionRefusedError()) is None
 
 
 # --- after a guarded step that has happened ----------------------------------------------------------------------------

@@ -11,7 +11,20 @@ import pytest
 
 from finresilience import Constant, ErrorClassifier, Pipeline, Retry
 from finresilience.errors import CircuitOpenError, DeadlineExceededError, RefusedError, ResultError, UnknownOutcomeError
-from finresilience.outcome import NON_RETRYABLE, Declined, Failed, Found, NotFound, Ok, Outcome, Refused, StillUnknown, Unknown, Verdict
+from finresilience.outcome import (
+    NON_RETRYABLE,
+    Declined,
+    Failed,
+    Found,
+    NotFound,
+    Ok,
+    Outcome,
+    Refused,
+    Stale,
+    StillUnknown,
+    Unknown,
+    Verdict,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -273,3 +286,9 @@ def test_an_end_may_travel() -> None:
         assert repr(travelled) == repr(end)
     with pytest.raises(CircuitOpenError):
         pickle.loads(pickle.dumps(Refused(CircuitOpenError, FACTS))).unwrap()
+
+
+def test_two_marks_of_a_fallback_that_say_the_same_are_the_same() -> None:
+    assert {Stale(1.5, "Failed Down"), Stale(1.5, "Failed Down")} == {Stale(1.5, "Failed Down")}
+    assert len({Stale(1.5, "Failed Down"), Stale(0.0, "Failed Down"), Stale(1.5, "Refused Down")}) == 3
+    assert Stale(1.5, "Failed Down") != (1.5, "Failed Down")

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 
 class Gate(Protocol):
-    """Lets one attempt in at a time that it chooses. What it gave is given back by `leave`, exactly once.
+    """Lets one attempt in at a time that it chooses.
+
+    A place that it gave is given back by `leave`, exactly once. A limiter's slot is used up, so `leave` need not come for it.
 
     A gate is asked after the breaker and before the attempt's time limit starts, so that waiting is never taken for the provider's
     silence. It refuses by raising a `RefusedError`; interrupted in a wait, it has claimed nothing.

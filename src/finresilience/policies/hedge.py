@@ -104,13 +104,15 @@ class Hedge(Guarding):
         return Plan(self, hedge=self, classifier=self._classify, effect=effect)
 
     def _check_sync(self) -> None:
-        message = f"{self.name} hedges async functions only: the loser of a race must be stopped, and a thread cannot be"
-        raise DecorationError(message)
+        raise self._no_sync()
+
+    def _no_sync(self) -> DecorationError:
+        return DecorationError(f"{self.name} hedges async functions only: the loser of a race must be stopped, and a thread cannot be")
 
     def around(
         self,
         plan: Plan,  # noqa: ARG002 - what a stage is told
-        go: Callable[[], Outcome[Any]],
+        go: Callable[[], Outcome[Any]],  # noqa: ARG002 - as above
         args: tuple[Any, ...],  # noqa: ARG002 - as above
         kwargs: dict[str, Any],  # noqa: ARG002 - as above
     ) -> Outcome[Any]:
@@ -119,8 +121,7 @@ class Hedge(Guarding):
         Raises:
             DecorationError: always, before anything is sent.
         """
-        self._check_sync()
-        return go()  # never reached
+        raise self._no_sync()
 
     async def aaround(
         self,
@@ -250,8 +251,8 @@ class _Hedged:
         self._wake()
 
     def _wake(self) -> None:
-        if self._news is not None:
-            self._news.set()
+        assert self._news is not None  # noqa: S101 - nobody runs before the watch first waits
+        self._news.set()
 
     async def _arm(self, number: int) -> None:
         try:
@@ -281,8 +282,8 @@ class _Hedged:
         if race.winner is not None:
             if race.running(1):
                 self._hedge.note(self._plan.owner._now() - race.starts[0])
-            if context is not None:
-                context.won = True
+            assert context is not None  # noqa: S101 - a hedge stands inside the context of its whole call
+            context.won = True
             arms.cancel_scope.shield = True
         self._settled = True
         arms.cancel_scope.cancel()

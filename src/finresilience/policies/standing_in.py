@@ -115,12 +115,12 @@ def own_time(plan: Plan) -> CallContext:
     call = current.get()
     seconds = plan.deadline if plan.timeout is None else min(plan.timeout.seconds, plan.deadline)
     limit = inf if seconds == inf else plan.owner._now() + seconds
-    if call is not None and call.outer is not None and call.outer.deadline is not None:
+    assert call is not None  # noqa: S101 - a stage stands inside the context of its whole call
+    if call.outer is not None and call.outer.deadline is not None:
         limit = min(limit, call.outer.deadline)
     own = CallContext(None if limit == inf else limit, plan.owner._clock)
-    if call is not None:
-        own.inherit(call)
-        own.key = call.key
+    own.inherit(call)
+    own.key = call.key
     return own
 
 
