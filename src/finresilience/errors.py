@@ -157,9 +157,9 @@ class BulkheadFullError(RefusedError):
 
     def __str__(self) -> str:
         """Say what happened, what is true of the money, and what to do."""
-        where = f"no place came free within {self.waited:.3g} s" if self.waited else "its queue is full"
+        where = f"no place came free within {self.waited:.3g} s" if self.waited else "there is no room to wait"
         return (
-            f"{self.bulkhead} was not called: {self.limit} calls are at work and {where}.\n"
+            f"{self.bulkhead} was not called: all places ({self.limit}) are taken and {where}.\n"
             "  Nothing was sent, so no money moved.\n"
             "  Shed the call, or find what makes the calls inside slow before you raise the limit."
         )

@@ -107,7 +107,7 @@ def test_nobody_overtakes_a_waiter() -> None:
 def test_a_refusal_tells_who_refused_how_many_are_inside_and_that_nobody_stood_in_the_queue() -> None:
     policy = bulkhead(2)
     assert None not in {policy.take(), policy.take()}
-    with pytest.raises(BulkheadFullError, match=r"acme.* 2 calls are at work and its queue is full") as refusal:
+    with pytest.raises(BulkheadFullError, match=r"acme.* all places \(2\) are taken and there is no room to wait") as refusal:
         policy.enter()
     assert (refusal.value.bulkhead, refusal.value.limit, refusal.value.waited) == ("acme", 2, 0.0)
 

@@ -17,9 +17,12 @@ from finresilience import (
     Declined,
     Effect,
     Failed,
+    Failover,
+    Hedge,
     NoRouteError,
     Ok,
     Pipeline,
+    RatioBudget,
     Refused,
     Retry,
     Unknown,
@@ -345,3 +348,26 @@ def test_what_it_shows_holds_no_answer() -> None:
         "(<Route acme>,)",
         "{'acme': <RouteHealth acme healthy: 0 of the last 1 calls failed>}",
     ]
+
+
+@pytest.mark.parametrize(("first", "later"), [(0.1, 0.1), (0.125, 0.12501), (0.2, 0.21), (0.2, 0.28)])
+def test_a_provider_whose_calls_take_all_alike_is_not_slow_because_one_takes_a_little_longer(first: float, later: float) -> None:
+    clock, took = still(), [first]
+    routes = [Route(name, lambda *_: clock.advance(took[0])) for name in ("acme", "globex")]
+    router = Failover(routes, clock=clock, listeners=[])
+    for number in range(2_500):
+        took[0] = first if number < 1_500 else later
+        router.call()
+    assert [health.state.value for health in router.health().values()] == ["healthy", "healthy"]
+
+
+@both_loops
+def test_a_call_is_put_into_a_budget_once_whoever_shares_it(backend: str) -> None:
+    async def story() -> None:
+        budget, provider = RatioBudget(0.5, at_least=0.0), Provider()
+        acme = Pipeline("acme", Hedge(1.0, budget=budget), effect=Effect.READ, listeners=[])
+        router = Failover([Route("acme", acme(provider.acharge)), Route("globex", provider.acharge)], budget=budget, listeners=[])
+        assert await router.acall() == "ok"
+        assert sum(budget._calls) == 1
+
+    on(backend, story)

@@ -185,8 +185,8 @@ def test_an_answer_in_place_of_an_error_is_named_by_its_class() -> None:
 def test_the_refusals_say_what_was_short() -> None:
     assert "its deadline passed 0.250 s ago." in str(DeadlineExceededError("acme", 0.25))
     assert "all 4 of its threads are still at work" in str(ThreadLimitError("acme", 4))
-    assert "20 calls are at work and no place came free within 0.5 s" in str(BulkheadFullError("acme", 20, 0.5))
-    assert "its queue is full" in str(BulkheadFullError("acme", 20, 0.0))
+    assert "all places (20) are taken and no place came free within 0.5 s" in str(BulkheadFullError("acme", 20, 0.5))
+    assert "all places (20) are taken and there is no room to wait" in str(BulkheadFullError("acme", 20, 0.0))
     assert "the next slot is 0.25 s away" in str(RateLimitedError("acme", 0.25))
     assert "pay was not called: none is left." in str(NoRouteError("pay", "none is left"))
 

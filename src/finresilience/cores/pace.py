@@ -12,6 +12,7 @@ _APART: Final = 0.1  # seconds between two of them at least: the first to be ans
 _BATCHES: Final = 10  # that the baseline remembers
 _GROWTH: Final = 0.015  # the most that a settled baseline grows by a batch: it must not follow a provider that gets worse by and by
 _CALM: Final = 2.0  # evidence beyond which nothing is learned: at most one slow call of late
+_MARGIN: Final = 1.5  # times the median: where all calls take alike, the slowest twentieth takes no longer, and is not slow
 _LEAST: Final = 0.01  # seconds; nobody should move money because 2 ms became 5
 
 
@@ -40,20 +41,26 @@ class Baseline:
     A core: told the time. Not thread-safe.
     """
 
-    __slots__ = ("_batch", "_batches", "_given", "_taken", "p95")
+    __slots__ = ("_batch", "_batches", "_given", "_least", "_taken", "p95")
 
     def __init__(self, given: float | None = None) -> None:
         self._given = given
         self._batch: list[float] = []
         self._batches = 0
         self._taken = -inf
+        self._least = 0.0  # what a call may take in any case
         self.p95: float | None = given
+
+    @property
+    def limit(self) -> float:
+        """What a quick call takes at most; infinite while too little is known. A limit that was given is taken at its word."""
+        return inf if self.p95 is None else max(self.p95, self._least)
 
     def pace(self, took: float) -> Pace | None:
         """Return the pace of a call, or None while too little is known."""
         if self.p95 is None:
             return None
-        return Pace.QUICK if took <= self.p95 else Pace.SLOW if took <= VERY * self.p95 else Pace.VERY_SLOW
+        return Pace.QUICK if took <= self.limit else Pace.SLOW if took <= VERY * self.p95 else Pace.VERY_SLOW
 
     def learn(self, took: float, now: float, *, suspicion: float) -> None:
         """Take one good answer of a provider that is well; `suspicion` is the evidence against its pace at this moment."""
@@ -66,7 +73,9 @@ class Baseline:
         if len(self._batch) < _BATCH:
             return
         if suspicion < _CALM:  # a single batch may err by half: until there is a second, take the 98th percentile
-            self._take_over(max(_LEAST, sorted(self._batch)[95 if self._batches else 97]))
+            self._batch.sort()
+            self._least = _MARGIN * self._batch[_BATCH // 2]
+            self._take_over(max(_LEAST, self._batch[95 if self._batches else 97]))
         self._batch.clear()
 
     def _take_over(self, found: float) -> None:
@@ -84,7 +93,7 @@ class Baseline:
     def forget(self) -> None:
         """Learn it all anew."""
         self._batch.clear()
-        self._batches, self.p95 = 0, self._given
+        self._batches, self._least, self.p95 = 0, 0.0, self._given
 
     def shift(self, seconds: float) -> None:
         """Move to a clock with another zero."""

@@ -247,8 +247,8 @@ class Routing:
         if candidate.life != candidate.health.life:
             candidate.life = candidate.health.life
             candidate.baseline.forget()
-        p95 = candidate.baseline.p95
-        limit = inf if p95 is None else p95
+        p95, limit = candidate.baseline.p95, candidate.baseline.limit
+        very = inf if p95 is None else VERY * p95
         waiting, late, health = candidate.waiting, candidate.late, candidate.health
         while waiting and (waiting[0].done or now - waiting[0].began > limit):
             ticket = waiting.popleft()
@@ -258,9 +258,9 @@ class Routing:
                 health.hear_pace(now, EVIDENCE[Pace.SLOW], silent=True)
             elif ticket.took is not None and (pace := candidate.baseline.pace(ticket.took)) is not None:
                 health.hear_pace(now, EVIDENCE[pace])
-        while late and (late[0].done or now - late[0].began > VERY * limit):
+        while late and (late[0].done or now - late[0].began > very):
             ticket = late.popleft()
-            if not ticket.done or (ticket.took is not None and ticket.took > VERY * limit):
+            if not ticket.done or (ticket.took is not None and ticket.took > very):
                 health.hear_pace(now, WORSE)
 
     def forget_calls(self) -> None:

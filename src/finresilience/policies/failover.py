@@ -147,8 +147,8 @@ class Failover(Policy, Generic[P, R_co]):
         self._legs: dict[str, Leg] = {route.name: self._leg(route, slow) for route in self.routes}
         self._routing = Routing([leg.candidate for leg in self._legs.values()], spread=spread)
         self._check_legs(told=effect is not None or classify is not None)
-        retries = (leg.plan.retry for leg in self._legs.values())
-        self._deposits = budget is not None and not any(retry is not None and retry.budget is budget for retry in retries)
+        payers = [payer for leg in self._legs.values() for payer in (leg.plan.retry, leg.plan.hedge) if payer is not None]
+        self._deposits = budget is not None and all(payer.budget is not budget for payer in payers)
 
     def _shared(self, other: object, told: tuple[object, object, object]) -> Board:
         """Return the board of the other failover, or one of our own."""
@@ -281,7 +281,7 @@ class Failover(Policy, Generic[P, R_co]):
             return False
 
     def _deposit(self, now: float, *, succeeded: bool) -> None:
-        """Note the call in the budget, unless the routes' own retries do."""
+        """Note the call in the budget, unless the routes' own retries or hedges do."""
         if self._deposits:
             with suppress(Exception):  # as above
                 deposit(self._budget, now, succeeded=succeeded)
