@@ -26,11 +26,12 @@ class Book:
         self.limit, self.queue, self.people, self.comers = limit, queue, list[Person](), 0
 
     def those(self, *states: str) -> list[Person]:
-        return sorted((one for one in self.people if one.state in states), key=lambda one: (one.came, one.lapse))
+        found = [one for one in self.people if one.state in states]
+        return sorted(found, key=lambda one: (one.came, one.lapse)) if len(found) > 1 else found
 
     @property
     def crowd(self) -> int:
-        return len(self.those("inside", "granted"))
+        return sum(one.state in {"inside", "granted"} for one in self.people)
 
     def settle(self, now: float) -> None:
         for one in self.those("granted"):
@@ -90,6 +91,9 @@ class World:
         self.core.leave(self.now, person.ticket)
         self.book.leave(person, self.now)
         self.compare()
+
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
 
     def resize(self, limit: int) -> None:
         self.core.resize(limit, self.now)

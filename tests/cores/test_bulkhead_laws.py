@@ -235,20 +235,41 @@ def test_a_deadline_shortens_the_wait_and_a_longer_one_does_not() -> None:
 
 
 def test_the_books_tell_who_waited_and_who_was_refused_and_why() -> None:
-    core, [hold], [first, second] = full(BulkheadCore, queue=2, waiting=2)
-    core.ask(Ticket(0.0, MAX_WAIT), 0.0)
-    core.leave(1.0, hold)
-    core.ask(first, 1.0)
-    core.ask(second, MAX_WAIT)
-    assert (core.waited, core.full, core.late, core.lapsed) == (1, 1, 1, 0)
+    core, holds, waiters = full(BulkheadCore, limit=2, queue=6, waiting=6)
+    for _ in range(3):
+        core.ask(Ticket(0.0, MAX_WAIT), 0.0)  # the queue is full
+    core.leave(0.5, *holds)  # to the first two, who do not come; so to the next two, who do
+    for waiter in waiters[2:4]:
+        core.ask(waiter, 0.5 + LEASE)
+    for waiter in waiters[:2] + waiters[4:]:
+        core.ask(waiter, MAX_WAIT)
+    assert (core.full, core.lapsed, core.waited, core.late) == (3, 2, 2, 4)
+
+
+def test_a_number_is_the_place_in_the_order_of_all_who_ever_stood_in_the_queue() -> None:
+    core, [hold], waiters = full(BulkheadCore, queue=3, waiting=3)
+    core.leave(1.0, hold, *waiters)
+    at_once, later = Ticket(1.0, MAX_WAIT), Ticket(1.0, MAX_WAIT)
+    core.ask(at_once, 1.0)
+    core.ask(later, 1.0)
+    assert [ticket.number for ticket in (*waiters, at_once, later)] == [1, 2, 3, 0, 4]
+
+
+def test_nobody_is_woken_who_does_not_sleep_yet() -> None:
+    assert Ticket(0.0, MAX_WAIT).waiter is None
 
 
 def test_another_clock_moves_every_wait_and_every_lease_with_it() -> None:
-    core, [hold], [first, second] = full(BulkheadCore, waiting=2)
+    core, [hold], [first] = full(BulkheadCore, waiting=1)
+    second, third = Ticket(0.5, MAX_WAIT), Ticket(0.75, MAX_WAIT, 3.0)
+    for ticket in (second, third):
+        core.ask(ticket, 0.75)
     core.leave(1.0, hold)
     core.rebase(1.0, 101.0)
     assert core.granted == {first: 101.0 + LEASE}
-    assert (first.started, second.started, second.until, second.deadline) == (100.0, 100.0, 100.0 + MAX_WAIT, inf)
+    assert (first.started, first.until, first.deadline) == (100.0, 100.0 + MAX_WAIT, inf)
+    assert (second.started, second.until, second.deadline) == (100.5, 100.5 + MAX_WAIT, inf)
+    assert (third.started, third.until, third.deadline) == (100.75, 103.0, 103.0)
 
 
 def test_only_an_empty_bulkhead_can_be_closed_and_a_closed_one_lets_nobody_in() -> None:

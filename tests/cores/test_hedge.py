@@ -103,6 +103,15 @@ def test_an_answer_that_came_together_with_the_winners_no_is_heard() -> None:
     assert race.end()[0] == 2
 
 
+@pytest.mark.parametrize("kind", ["ok", "no"])
+def test_of_answers_that_came_together_the_first_ended_the_race(kind: str) -> None:
+    race = Race(began=0.0, after=0.0, extra=2, effect=Effect.READ, keyed=False)
+    assert [race.start(0.0) for _ in range(3)] == [1, 2, 3]
+    for number in (2, 1, 3):
+        race.ended(number, MADE[kind](), 1.0)
+    assert (race.winner, race.end()[0]) == (2, 2)
+
+
 def test_of_two_noes_the_one_that_speaks_for_every_arm_is_taken() -> None:
     race = Race(began=0.0, after=0.0, extra=1, effect=Effect.IDEMPOTENT, keyed=True)
     race.start(0.0)
@@ -240,12 +249,22 @@ def test_it_keeps_no_more_than_its_window() -> None:
     assert latencies.delay == 97.0
 
 
-@pytest.mark.parametrize(
-    "wrong", [(0.0, {}), (1.1, {}), ("p95", {}), (0.5, {"minimum_calls": 0}), (0.5, {"window": 19}), (0.5, {"window": True})], ids=str
-)
-def test_what_cannot_work_is_refused_where_it_is_made(wrong: tuple[Any, dict[str, Any]]) -> None:
-    with pytest.raises(ConfigurationError):
-        Quantile(wrong[0], **wrong[1])
+WRONG: list[dict[str, Any]] = [
+    *({"share": share} for share in (0.0, 1.1, "p95")),
+    *({"minimum_calls": number} for number in (0, 2.5, 10_001)),
+    *({"window": number} for number in (19, True, 10_001)),
+]
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=str)
+def test_what_cannot_work_is_refused_by_name_where_it_is_made(wrong: dict[str, Any]) -> None:
+    [name] = wrong
+    with pytest.raises(ConfigurationError, match=f"^{name}=.* cannot work: give "):
+        Quantile(**{"share": 0.5, **wrong})
+
+
+def test_ten_thousand_calls_may_be_looked_at_and_wanted() -> None:
+    assert repr(Quantile(1, minimum_calls=10_000, window=10_000)) == "Quantile(1, minimum_calls=10000, window=10000)"
 
 
 def test_a_quantile_shows_how_it_was_made() -> None:

@@ -152,7 +152,7 @@ class BulkheadCore:
                     return
                 self.granted[ticket] = now + self.lease
                 self.news.append(ticket)
-            self.waiting.pop(ticket, None)  # granted, or too late: then it is told so when it asks
+            del self.waiting[ticket]  # granted, or too late: then it is told so when it asks
 
     def _stand(self, ticket: Ticket) -> None:
         """Put a caller into the queue: a new one at the end, one whose grant has lapsed where it stood, before all who came later."""

@@ -99,18 +99,18 @@ class Race:
         self._running: set[int] = set()
         self._ended: list[tuple[int, Outcome[Any]]] = []
         self.starts: list[float] = []
-        self.winner: int | None = None  # the arm whose answer is taken; there is one as soon as it ended the race
+        self.winner: int | None = None  # the arm whose answer ended the race
 
     @property
     def over(self) -> bool:
         """Whether nothing that an arm could still do would change the end."""
-        return self.winner is not None or (not self._running and not self._left)
+        return self.winner is not None or (not self._running and self._left <= 0)
 
     def wait(self, now: float) -> float | None:
         """Return the seconds until the next arm may start, infinite if none may, or None once the race is over."""
         if self.over:
             return None
-        return max(0.0, self.due - now) if self._left else inf
+        return max(0.0, self.due - now) if self._left > 0 else inf
 
     def start(self, now: float) -> int:
         """Start an arm and return its number, 1 for the first."""
@@ -140,15 +140,16 @@ class Race:
         if isinstance(outcome, Ok):
             self.winner = number if self.winner is None else self.winner
         elif isinstance(outcome, Declined):
-            self._left = 0
+            self.no_more()
             if self._effect is Effect.READ or (self._keyed and final):
                 self.winner = number if self.winner is None else self.winner
         elif isinstance(outcome, Refused):
-            self._left = self._left if self._running else 0
+            if not self._running:
+                self.no_more()
         elif again:
             self.due = now
         else:
-            self._left = 0
+            self.no_more()
 
     def running(self, number: int) -> bool:
         """Return whether this arm has not ended."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any, cast, final
+from itertools import islice
+from typing import TYPE_CHECKING, Any, final
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -39,7 +40,7 @@ class Answers:
         self._kept[key] = (began, answer)
         self._kept.move_to_end(key)
         if len(self._kept) > self._at_most:
-            self._kept.popitem(last=False)
+            del self._kept[next(iter(self._kept))]
 
     def forget(self, key: Hashable, *, began: float) -> None:
         """Forget what a call that began at `began` has overtaken: its own answer was a no."""
@@ -65,7 +66,7 @@ class Answers:
 
     def _make_room(self, now: float) -> None:
         """Let go of answers that are too old to be given; two for each that comes, so that none stays because nobody asks for it."""
-        for key in [key for _, key in zip(range(2), self._kept, strict=False)]:
+        for key in [*islice(self._kept, 2)]:
             if now - self._kept[key][0] > self._max_age:
                 del self._kept[key]
 
@@ -73,11 +74,11 @@ class Answers:
 def exactly(key: object) -> Hashable:
     """Return what tells `key` from everything that merely equals it: to a dict, 1, 1.0 and True are the same account.
 
+    A tuple, with or without names, is told by its parts too. What other objects hold is for them to compare.
+
     Raises:
         TypeError: if it cannot be hashed.
     """
-    if key.__class__ is tuple:
-        parts = cast("tuple[object, ...]", key)
-        return (tuple, *map(exactly, parts))
     hash(key)
-    return (key.__class__, key)
+    parts = map(exactly, key) if isinstance(key, tuple) else ()
+    return (key.__class__, key, *parts)
