@@ -148,7 +148,10 @@ def current_reference() -> str | None:
 
 
 def current_attempt() -> int:
-    """Return which attempt is running: 1 for the first, 0 outside any call."""
+    """Return which attempt is running: 1 for the first.
+
+    It is 0 outside any call, and in the first attempt of a call that has no key, no reference and no limit.
+    """
     context = current.get()
     return 0 if context is None else context.attempt
 

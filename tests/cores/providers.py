@@ -8,13 +8,12 @@ from finresilience.cores.health import Health, HealthSettings, RouteState as S, 
 from finresilience.cores.pace import EVIDENCE, Pace
 from finresilience.cores.routing import Candidate, Routing
 
-RULES = HealthSettings(failure_rate=0.25, trickle=0.01, watch_every=2.0)
 QUICK, SLOW, VERY_SLOW = (EVIDENCE[pace] for pace in Pace)
 
 
-def provider(name: str = "acme", rules: HealthSettings = RULES) -> tuple[Any, list[Turn]]:
+def provider(name: str = "acme", rules: HealthSettings | None = None) -> tuple[Any, list[Turn]]:
     told: list[Turn] = []
-    return Health(name, rules, told.append), told
+    return Health(name, rules or HealthSettings(failure_rate=0.25, trickle=0.01, watch_every=2.0), told.append), told
 
 
 def candidate(name: str, **more: Any) -> Any:
@@ -42,7 +41,9 @@ def fall_ill(health: Any, now: float = 0.0) -> None:
 
 def recover(health: Any, now: float) -> float:
     """Let it answer well, ten times a second, until it is back; return when that was."""
-    while health.drained:
+    for _ in range(1000):
+        if not health.drained:
+            return now
         now += 0.1
         serve(health, now, 1)
-    return now
+    raise AssertionError("it never comes back")

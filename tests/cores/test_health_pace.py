@@ -36,7 +36,7 @@ def test_what_is_given_is_not_learned() -> None:
     assert baseline.p95 == 0.5
     assert [baseline.pace(took) for took in (0.5, 0.51, 1.5, 1.51)] == [Pace.QUICK, Pace.SLOW, Pace.SLOW, Pace.VERY_SLOW]
     baseline.forget()
-    assert baseline.p95 == 0.5
+    assert (baseline.p95, baseline.pace(0.51)) == (0.5, Pace.SLOW)
 
 
 def test_a_batch_that_ends_under_suspicion_is_thrown_away() -> None:
@@ -62,6 +62,14 @@ def test_of_calls_that_come_together_only_the_first_is_taken() -> None:
     assert baseline.p95 == 5.0
 
 
+def test_of_calls_a_tenth_of_a_second_apart_each_is_taken() -> None:
+    baseline = Baseline()
+    for now in (0.0, 0.1):
+        baseline.learn(5.0, now, suspicion=0.0)
+    taught(baseline, [5.0] * 98, 0.1)
+    assert baseline.p95 == 5.0
+
+
 def test_the_second_batch_counts_half_and_the_tenth_a_tenth() -> None:
     baseline = Baseline()
     now = taught(baseline, batch())
@@ -80,6 +88,13 @@ def test_once_settled_it_grows_by_a_hundredth_and_a_half_and_falls_as_it_likes()
     grown = baseline.p95 or 0.0
     taught(baseline, batch(0.01), now)
     assert log((baseline.p95 or 0.0) / grown) == pytest.approx(log(0.0096 / grown) / 10, abs=0.005)
+
+
+def test_up_to_half_as_much_again_as_the_median_is_quick_whatever_the_percentile() -> None:
+    baseline = Baseline()
+    taught(baseline, [2.0] * 60 + [1.0] * 40)
+    assert baseline.p95 == 2.0
+    assert [baseline.pace(took) for took in (3.0, 3.1, 6.0, 6.1)] == [Pace.QUICK, Pace.SLOW, Pace.SLOW, Pace.VERY_SLOW]
 
 
 def test_nobody_moves_money_because_two_milliseconds_became_five() -> None:
@@ -103,6 +118,14 @@ def test_on_a_clock_with_another_zero_it_goes_on() -> None:
     baseline.shift(-1000.0)
     taught(baseline, batch()[50:], now - 1000.0)
     assert baseline.p95 == 0.98
+
+
+def test_on_a_clock_with_another_zero_calls_that_come_together_still_do() -> None:
+    baseline = Baseline()
+    now = taught(baseline, batch()[:99], 50.0)
+    baseline.shift(1000.0)
+    baseline.learn(1.0, 1000.0 + now + 0.05, suspicion=0.0)
+    assert baseline.p95 is None
 
 
 @given(st.floats(0.0, 1e3), st.floats(0.01, 1e3))

@@ -15,6 +15,7 @@ from finresilience import (
     Constant,
     Custom,
     Effect,
+    Fallback,
     Pipeline,
     RateLimiter,
     Retry,
@@ -122,7 +123,10 @@ def test_the_same_comes_as_data() -> None:
         ((retry(max_retry_after=0), Bulkhead(1, queue=1, max_wait=0.5), Timeout(2.0)), None, 4 * 2.5 + 3 * 5.0),
         ((RateLimiter(TokenBucket(1, per=1), max_wait=3.0), retry(1), Timeout(2.0)), None, 3.0 + 2.0),
         ((Bulkhead(1, queue=1, max_wait=0.5).per(str, at_most=2, total=2), Timeout(2.0)), None, 3.0),
-        ((Hedge(0.1, extra=2), retry(1), Timeout(2.0)), None, 2.0),
+        ((Hedge(0.1, extra=2), retry(1), Timeout(2.0)), None, 3 * 2.0),  # an arm that fails late lets the next one begin
+        ((Fallback(value=1), Timeout(2.0)), None, 2.0),
+        ((Fallback(function=str), Timeout(2.0)), None, 4.0),  # its function has as much time as an attempt
+        ((Fallback(function=str), retry(), Timeout(2.0)), 3.0, 3.0 + 2.0),
     ],
 )
 def test_the_worst_latency_is_the_least_of_what_bounds_it(policies: tuple[Any, ...], deadline: float | None, seconds: float) -> None:

@@ -9,12 +9,27 @@ from collections import Counter
 from random import Random
 from typing import Any
 
+import anyio
 import pytest
 
-from finresilience import Constant, Declined, Effect, Failed, Ok, Pipeline, Retry, Unknown, current_key
-from finresilience.policies.failover import Failover
+from finresilience import (
+    Bulkhead,
+    Constant,
+    Declined,
+    Effect,
+    Failed,
+    Failover,
+    Ok,
+    Pipeline,
+    RateLimiter,
+    Retry,
+    Route,
+    TokenBucket,
+    Unknown,
+    current_key,
+)
 from tests.laws.sabotage import each_kill, kills
-from tests.laws.worlds import RULES, Down, Lost, No, Provider, still
+from tests.laws.worlds import RULES, Down, Lost, No, Provider, both_loops, on, still
 from tests.policies.routing import ends, failover, judged, pipe
 
 
@@ -31,8 +46,66 @@ def test_the_same_key_goes_again_to_the_provider_that_may_have_it_whatever_its_h
     router.drain("acme")
     assert ends(router.routed("pay_2")) == (Ok, "globex", ["ok"])
     assert ends(router.routed("pay_1")) == (Ok, "acme", ["ok"])
-    assert (acme.attempts, globex.attempts) == (2, 1)
-    assert ends(router.routed("pay_1")) == (Ok, "globex", ["ok"])  # it is settled: an answer came under the same key
+    assert ends(router.routed("pay_1")) == (Ok, "acme", ["ok"])  # and who has taken it gets it again: only he knows the key
+    assert (acme.attempts, globex.attempts) == (3, 1)
+
+
+@both_loops
+@pytest.mark.parametrize("spread", [False, True])
+def test_two_calls_of_one_key_at_once_go_to_one_provider(backend: str, spread: bool) -> None:
+    """A customer pressed the button twice: acme's bulkhead refused the second call, and globex charged it once more."""
+
+    async def story() -> None:
+        taken: list[str] = []
+
+        def bank(name: str, *policies: Any) -> Any:
+            async def charge(payment: str) -> str:
+                taken.append(name)
+                await anyio.sleep(1.0)
+                return name
+
+            return Pipeline(name, *policies, effect=Effect.IDEMPOTENT, classify=RULES, listeners=[])(charge)
+
+        chance = iter([0.1, 0.9, 0.1, 0.9]).__next__
+        routes = [Route("acme", bank("acme", Bulkhead(1))), Route("globex", bank("globex"))]
+        router = Failover(routes, key=lambda payment: payment, spread=spread, chance=chance, listeners=[])
+        async with anyio.create_task_group() as clicks:
+            for _ in range(2):
+                clicks.start_soon(router.aoutcome, "pay_1")
+        assert taken == ["acme"]
+        assert router._flights == {}
+        await router.aoutcome("pay_2")
+
+    on(backend, story)
+
+
+class Gate(Exception):
+    """A gate's no: it is not about the call."""
+
+    status_code = 403
+
+
+def test_a_gates_no_settles_nothing() -> None:
+    """Lost at acme, which had charged it; refused by acme's gate when it came again; and charged by globex the third time."""
+    banks = [Provider(TimeoutError(), Gate(), "paid"), Provider()]
+    fns = [
+        Pipeline(name, effect=Effect.IDEMPOTENT, clock=still(), listeners=[])(bank.charge)
+        for name, bank in zip(("acme", "globex"), banks, strict=True)
+    ]
+    router = failover(*fns, key=lambda payment: payment)
+    assert [type(router.outcome("pay_1")) for _ in range(3)] == [Unknown, Declined, Ok]
+    assert [bank.attempts for bank in banks] == [3, 0]
+
+
+def test_the_refusal_of_one_tenant_does_not_take_the_provider_from_the_others() -> None:
+    clock = still()
+    quota = RateLimiter(TokenBucket(1, per=60.0), clock=clock, listeners=[]).per(lambda payment: payment, at_most=9)
+    acme, globex = Provider(), Provider()
+    guarded = Pipeline("acme", quota, classify=RULES, clock=clock, listeners=[])(acme.charge)
+    router = Failover([Route("acme", guarded), Route("globex", globex.charge)], clock=clock, listeners=[])
+    for tenant in ("a", "a", "b", "c"):
+        router.call(tenant)
+    assert (acme.attempts, globex.attempts) == (3, 1)
 
 
 def test_a_failure_there_settles_nothing_and_goes_nowhere() -> None:

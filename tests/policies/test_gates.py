@@ -221,6 +221,18 @@ def test_ours_have_all_that_a_stage_has(stage: Any) -> None:
         assert [*signature(getattr(stage, method)).parameters] == [*signature(getattr(Stage, method)).parameters][1:]
 
 
+def test_a_family_is_asked_which_gate_it_is_before_anything_is_sent_and_once() -> None:
+    """It was asked before each attempt: its key function failed at the second, and hid that the first may have happened."""
+    clock, provider = still(), Provider(Lost(), Lost())
+
+    def charge(request: dict[str, str]) -> Any:
+        request.pop("tenant", None)
+        return provider.charge()
+
+    family = Bulkhead(1).per(lambda request: request["tenant"], at_most=5)
+    assert isinstance(piped(clock, retry(2), family).outcome(charge, {"tenant": "a", "": ""}), Unknown)
+
+
 # --- what a wait at a gate is not --------------------------------------------------------------------------------------
 
 

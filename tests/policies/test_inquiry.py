@@ -22,6 +22,7 @@ from finresilience import (
     NotFound,
     Ok,
     OutcomeUnknown,
+    Pipeline,
     Timeout,
     Unknown,
     UnknownOutcomeError,
@@ -31,7 +32,7 @@ from finresilience import (
     remaining,
 )
 from finresilience.policies.inquiry import Inquiry
-from tests.laws.worlds import Lost, No, both_loops, guarded, on, still
+from tests.laws.worlds import RULES, Lost, No, Provider, both_loops, guarded, on, still
 
 if TYPE_CHECKING:
     from finresilience import Event
@@ -265,3 +266,12 @@ def test_an_inquiry_keeps_nothing_of_the_call_alive(answer: Any) -> None:
         assert [watched() for watched in seen] == [None]
     finally:
         gc.enable()
+
+
+def test_not_found_ends_a_call_whose_unknown_came_from_a_guard_further_in_by_the_error_behind_it() -> None:
+    error = Lost()
+    inner, outer = (Pipeline(name, classify=RULES, clock=still(), listeners=[]) for name in ("inner", "outer"))
+    outer.inquiry(schedule=(1,))(lambda *_: NotFound())
+    with pytest.raises(Lost) as caught:
+        outer.call(inner(Provider(error).charge), "pay_1")
+    assert caught.value is error

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 DRAIN_FAILING: Final = 14.0  # nats of evidence: once in about a million calls by bad luck alone
 DRAIN_SLOW: Final = 18.0
-RETURN_FAILING: Final = 6.5  # 25 good answers in a row
+RETURN_FAILING: Final = 6.5  # 26 good answers in a row, at a limit of one in four
 RETURN_SLOW: Final = 7.0  # 15 quick answers in a row
 HEALTHY_SHARE: Final = 8.0  # a well provider fails an eighth as often as one that must be drained
 MEMORY: Final = 600.0  # seconds after which a suspicion and old figures say nothing of today
@@ -44,10 +44,9 @@ class HealthSettings:
         watch_every: a drained provider gets one call in so many seconds at least, while there is traffic.
     """
 
-    __slots__ = ("failed", "failure_rate", "served", "trickle", "watch_every")
+    __slots__ = ("failed", "served", "trickle", "watch_every")
 
     def __init__(self, *, failure_rate: float, trickle: float, watch_every: float) -> None:
-        self.failure_rate: float = failure_rate
         self.trickle: float = trickle
         self.watch_every: float = watch_every
         well = failure_rate / HEALTHY_SHARE
@@ -92,7 +91,7 @@ class Balance:
 
     def trust(self) -> float:
         """Return how far it is on the way back: from 0 to 1, and 1 where there is no suspicion."""
-        return min(1.0, self.score / self._back) if self.bad else 1.0
+        return self.score / self._back if self.bad else 1.0
 
     def forget(self) -> None:
         """Begin anew."""
@@ -173,15 +172,13 @@ class Health:
         self.slow: Balance = Balance(drain=DRAIN_SLOW, back=RETURN_SLOW)
         self.since: float = -inf  # when the state last changed
         self.life: int = 0  # an operator's word begins another one: all that was learned before is void
-        self.passed_over: int = 0  # calls that went to others since this provider had one
         self._tell = tell
         self._recent: deque[tuple[float, float | None, bool]] = deque(maxlen=RECENT)
         self._holds: set[object] = set()
         self._dwell = DWELL
         self._returned = -inf
-        self.watched: float = -inf  # when it last had a call
-        self._credit = 0.0
         self._silent = 0  # calls in a row that were overdue or cut short
+        self.called(-inf)
 
     @property
     def drained(self) -> bool:
@@ -209,7 +206,7 @@ class Health:
         self._judge(before, now, was=was)
 
     def hear_pace(self, now: float, evidence: float, *, silent: bool = False) -> None:
-        """Take the evidence of how long one call took, or has taken so far; `silent` where it is not answered yet."""
+        """Take the evidence of how long one call took, or has taken so far; `silent` where nobody has seen an answer."""
         self._silent += silent
         before, was = self.state, self.drained
         self.slow.hear(evidence, now, self._dwell)
@@ -218,7 +215,7 @@ class Health:
     def _judge(self, before: RouteState, now: float, *, was: bool) -> None:
         if self.drained and not was:
             self._dwell = min(LONGEST_DWELL, self._dwell * 2.0) if now - self._returned < STEADY else DWELL
-            self.watched, self._credit, self.passed_over = now, 0.0, 0
+            self.called(now)  # the next one is due as if it had just had one
             self._turned(before, now, f"{'failing' if self.failing.bad else 'slow'}: {self._shown(now)}")
         elif was and not self.drained:
             self._returned = now
@@ -240,7 +237,7 @@ class Health:
         """Return what the last calls looked like."""
         fresh = [call for call in self._recent if now - call[0] <= MEMORY]
         paces = sorted(took for _, took, _ in fresh if took is not None)
-        p95 = paces[(len(paces) * 95 - 1) // 100] if paces else None
+        p95 = paces[(len(paces) * 19 - 1) // 20] if paces else None
         return Figures(calls=len(fresh), failures=sum(failed for *_, failed in fresh), p95=p95)
 
     # --- how much traffic ------------------------------------------------------------------------------------------
@@ -254,7 +251,7 @@ class Health:
         self.passed_over += 1
         trust = self._trust()
         if trust > 0.0:  # while it only fails, a larger share of payments would only suffer with it
-            self._credit = min(1.0, self._credit + self.settings.trickle * (1.0 + EAGER * trust))
+            self._credit += self.settings.trickle * (1.0 + EAGER * trust)
 
     def due(self, now: float) -> bool:
         """Return whether a drained provider shall have the next call, so that its recovery is seen.
@@ -270,7 +267,9 @@ class Health:
 
     def called(self, now: float) -> None:
         """Note that a call goes to it."""
-        self.watched, self._credit, self.passed_over = now, 0.0, 0
+        self.watched: float = now
+        self.passed_over: int = 0  # calls that it might have had since, and others took
+        self._credit = 0.0  # its share of those
 
     def _trust(self) -> float:
         return min(self.failing.trust(), self.slow.trust())

@@ -41,20 +41,23 @@ class Baseline:
     A core: told the time. Not thread-safe.
     """
 
-    __slots__ = ("_batch", "_batches", "_given", "_least", "_taken", "p95")
+    __slots__ = ("_batch", "_batches", "_given", "_median", "_taken", "p95")
 
     def __init__(self, given: float | None = None) -> None:
         self._given = given
         self._batch: list[float] = []
         self._batches = 0
         self._taken = -inf
-        self._least = 0.0  # what a call may take in any case
+        self._median = 0.0  # of the last batch
         self.p95: float | None = given
 
     @property
     def limit(self) -> float:
-        """What a quick call takes at most; infinite while too little is known. A limit that was given is taken at its word."""
-        return inf if self.p95 is None else max(self.p95, self._least)
+        """What a quick call takes at most; infinite while too little is known. A limit that was given is taken at its word.
+
+        The median is of one batch, and grows as fast as the provider gets worse: it is believed no further than the settled p95.
+        """
+        return inf if self.p95 is None else max(self.p95, _MARGIN * min(self._median, self.p95))
 
     def pace(self, took: float) -> Pace | None:
         """Return the pace of a call, or None while too little is known."""
@@ -74,7 +77,7 @@ class Baseline:
             return
         if suspicion < _CALM:  # a single batch may err by half: until there is a second, take the 98th percentile
             self._batch.sort()
-            self._least = _MARGIN * self._batch[_BATCH // 2]
+            self._median = self._batch[_BATCH // 2]
             self._take_over(max(_LEAST, self._batch[95 if self._batches else 97]))
         self._batch.clear()
 
@@ -93,7 +96,7 @@ class Baseline:
     def forget(self) -> None:
         """Learn it all anew."""
         self._batch.clear()
-        self._batches, self._least, self.p95 = 0, 0.0, self._given
+        self._batches, self._median, self.p95 = 0, 0.0, self._given
 
     def shift(self, seconds: float) -> None:
         """Move to a clock with another zero."""

@@ -76,14 +76,14 @@ class Halt(StrEnum):
 class Ticket:
     """One call under way at one provider. Give it back by `Routing.end`, exactly once."""
 
-    __slots__ = ("began", "candidate", "counted", "done", "took")
+    __slots__ = ("began", "candidate", "cut", "done", "took")
 
     def __init__(self, candidate: Candidate, began: float) -> None:
         self.candidate: Candidate = candidate
         self.began: float = began
         self.done: bool = False
         self.took: float | None = None  # once it is done, if that says anything about the provider's pace
-        self.counted: Pace = Pace.QUICK  # what has counted against the provider already, while it was under way
+        self.cut: bool  # likewise: whether that is how long somebody waited for nothing
 
 
 @final
@@ -178,25 +178,27 @@ class Routing:
             return min(left, key=lambda candidate: candidate.paused)
         well = [candidate for candidate in ready if not candidate.health.drained]
         ill = [candidate for candidate in ready if candidate.health.drained]
-        watched = [candidate for candidate in ill if candidate.health.due(now)] if first and len(ready) > 1 else []
+        watched = [candidate for candidate in ill if candidate.health.due(now)] if first else []
         if watched:
             return min(watched, key=lambda candidate: candidate.health.watched)
         if not well:
             return min(ill, key=lambda candidate: candidate.health.badness(now))
-        return self._by_weight(well, now, u) if self._spread else self._in_order(well, now, u, first=first)
+        if self._spread:
+            return self._by_weight(well, now, u)
+        return self._in_order(well, now, u) if first else well[0]
 
-    def _in_order(self, well: list[Candidate], now: float, u: float, *, first: bool) -> Candidate:
+    def _in_order(self, well: list[Candidate], now: float, u: float) -> Candidate:
         for candidate in well:
-            share = candidate.health.share(now) if first else 1.0
+            share = candidate.health.share(now)
             if u < share:
                 return candidate
             u = (u - share) / (1.0 - share)
         return well[0]
 
     def _by_weight(self, well: list[Candidate], now: float, u: float) -> Candidate:
-        weights = [candidate.weight * candidate.health.share(now) for candidate in well]
-        at = u * sum(weights)
-        for candidate, weight in zip(well, weights, strict=True):
+        weights = [(candidate, candidate.weight * candidate.health.share(now)) for candidate in well]
+        at = u * sum(weight for _, weight in weights)
+        for candidate, weight in weights:
             if at < weight:
                 return candidate
             at -= weight
@@ -222,7 +224,7 @@ class Routing:
             cut: somebody's deadline left it too little time: that it took as long as it did may still say something.
         """
         candidate, took = ticket.candidate, now - ticket.began
-        ticket.done = True
+        ticket.done, ticket.cut = True, cut
         candidate.under_way = max(0, candidate.under_way - 1)  # a forked child has forgotten those of its parent
         health = candidate.health
         if failed is False or (cut and candidate.baseline.pace(took) is not Pace.QUICK):
@@ -253,11 +255,10 @@ class Routing:
         while waiting and (waiting[0].done or now - waiting[0].began > limit):
             ticket = waiting.popleft()
             if not ticket.done:
-                ticket.counted = Pace.SLOW
                 late.append(ticket)
                 health.hear_pace(now, EVIDENCE[Pace.SLOW], silent=True)
             elif ticket.took is not None and (pace := candidate.baseline.pace(ticket.took)) is not None:
-                health.hear_pace(now, EVIDENCE[pace])
+                health.hear_pace(now, EVIDENCE[pace], silent=ticket.cut)
         while late and (late[0].done or now - late[0].began > very):
             ticket = late.popleft()
             if not ticket.done or (ticket.took is not None and ticket.took > very):

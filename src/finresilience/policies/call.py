@@ -62,6 +62,7 @@ class Call:
         "_answer",
         "_carry",
         "_error",
+        "_gates",
         "_ok",
         "_probing",
         "_timed",
@@ -123,6 +124,7 @@ class Call:
         self.waits: list[float] = []
         self.stop: Stop = Stop.ONCE
         self.left_running: bool = False  # a thread was left behind that may still send the call
+        self._gates: tuple[Gate, ...] | None = None
         self._probing = False
         self._timed = True
         self._error: Exception | None = None
@@ -161,14 +163,17 @@ class Call:
         return True
 
     def gates(self) -> tuple[Gate, ...]:
-        """Return the gates of this call; a family is asked which of its own it is."""
+        """Return the gates of this call; a family is asked once which of its own it is, before anything is sent."""
         if not self.plan.chosen:
             return self.plan.gates
+        if self._gates is not None:
+            return self._gates
         chosen: list[Gate] = []
         for gate in self.plan.gates:
             choose: Callable[..., Gate] | None = getattr(gate, "choose", None)
             chosen.append(gate if choose is None else choose(self.args, self.kwargs))
-        return tuple(chosen)
+        self._gates = tuple(chosen)
+        return self._gates
 
     def let_in(self) -> bool:
         """Return whether the attempt may be made, now that every gate has let it in; its time begins here, not in a queue."""

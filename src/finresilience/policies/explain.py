@@ -76,15 +76,29 @@ def _attempts(plan: Plan) -> int:
 
 
 def _seconds(plan: Plan) -> float:
-    """The longest one call may take, if everything that can be waited for is waited for. Arms of a hedge run side by side."""
+    """The longest one call may take, and what may stand in for it once it has ended."""
+    return _until_the_end(plan) + sum(_stand_in(plan, stage) for stage in plan.stages)
+
+
+def _until_the_end(plan: Plan) -> float:
+    """The longest one call may take, if everything that can be waited for is waited for. Arms of a hedge may follow each other."""
     inside = inf if plan.inside is None else _seconds(plan.inside)
     each = min(inside, inf if plan.timeout is None else plan.timeout.seconds) + sum(map(_longest_wait, plan.gates))
     once = sum(map(_longest_wait, plan.stages))
+    arms = 1 if plan.hedge is None else 1 + plan.hedge.extra
     if plan.retry is None:
-        return min(once + each, plan.deadline)
+        return min(once + arms * each, plan.deadline)
     settings = plan.retry.settings
     waits = (settings.attempts - 1) * max(settings.backoff.cap, settings.max_retry_after)
-    return min(once + each * settings.attempts + waits, once + settings.max_elapsed + each, plan.deadline)
+    arm = min(each * settings.attempts + waits, settings.max_elapsed + each)
+    return min(once + arms * arm, plan.deadline)
+
+
+def _stand_in(plan: Plan, stage: object) -> float:
+    """How long a fallback's own function may take: as long as an attempt, and past the call's deadline."""
+    if getattr(stage, "kind", None) not in {"function", "pending"}:
+        return 0.0
+    return min(plan.deadline, inf if plan.timeout is None else plan.timeout.seconds)
 
 
 def _longest_wait(policy: object) -> float:

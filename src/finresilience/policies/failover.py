@@ -82,6 +82,7 @@ class Failover(Policy, Generic[P, R_co]):
         "_budget",
         "_deposits",
         "_doubts",
+        "_flights",
         "_is_async",
         "_legs",
         "_passed",
@@ -137,7 +138,8 @@ class Failover(Policy, Generic[P, R_co]):
         self._budget = budget
         self._at_most = len(self.routes) if at_most is None else positive_count("at_most", at_most)
         self._passed = 0
-        self._doubts: dict[str, str] = {}  # keys of calls of unknown outcome, and the provider that each may have happened at
+        self._flights: dict[str, tuple[str, int]] = {}  # keys of calls under way: where, and how many
+        self._doubts: dict[str, str] = {}  # keys of calls that have happened or may have, and the provider of each
         self._is_async = self.routes[0].kind is Kind.ASYNC
         rules = checked_rules(classify)
         limit = inf if deadline is None else seconds_of("deadline", deadline)
@@ -304,15 +306,30 @@ class Failover(Policy, Generic[P, R_co]):
         routing: Routing | None = getattr(self, "_routing", None)  # not there if its making failed
         if routing is not None:
             routing.forget_calls()
+            self._flights.clear()
 
     # --- doubts ----------------------------------------------------------------------------------------------------
 
     def _doubtful(self, key: str | None) -> str | None:
-        """Return the provider at which a call of this key may have happened already: until that is known, nobody else may have it."""
-        return None if key is None else self._doubts.get(key)
+        """Return the provider at which a call of this key is under way, has happened or may have: nobody else may have it."""
+        if key is None:
+            return None
+        flight = self._flights.get(key)
+        return self._doubts.get(key) if flight is None else flight[0]
+
+    def _depart(self, key: str | None, route: str) -> None:
+        """Note that a call of this key is on its way to a provider. Under the lock."""
+        if key is not None:
+            self._flights[key] = (route, self._flights.get(key, (route, 0))[1] + 1)
+
+    def _arrive(self, key: str | None) -> None:
+        """Note that a call of this key has ended at its provider. Under the lock."""
+        flight = None if key is None else self._flights.pop(key, None)
+        if key is not None and flight is not None and flight[1] > 1:
+            self._flights[key] = (flight[0], flight[1] - 1)
 
     def _doubt(self, key: str | None, route: str) -> None:
-        """Note a call of unknown outcome. Under the lock."""
+        """Note a call that has happened or may have. Under the lock."""
         if key is None:
             return
         self._doubts.pop(key, None)
@@ -323,8 +340,8 @@ class Failover(Policy, Generic[P, R_co]):
     def resolved(self, key: str) -> None:
         """Say that what became of the call of this key is known, so that it may be given to any provider again.
 
-        A failover remembers in memory, of the last 10,000 keys whose outcome was unknown, where the call may have happened, and gives a
-        repetition to that provider only. An answer there under the same key settles it; so does this.
+        A failover remembers in memory, of the last 10,000 keys, where the call has happened or may have, and gives a repetition to that
+        provider only, who knows its key. A no there under the same key settles it; so does this.
 
         Args:
             key: as `key` gave it, not as a provider saw it.

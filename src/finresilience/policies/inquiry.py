@@ -140,6 +140,8 @@ def _never_applied(name: str, outcome: Unknown) -> Failed[Any]:
     """Return the end of a call that the provider has never seen: the caller's own error, or the answer that told nothing."""
     error = outcome.error
     cause = error.__cause__
+    while isinstance(cause, UnknownOutcomeError) and cause.__cause__ is not None:  # of a guard further in: it is known now
+        cause = cause.__cause__
     if isinstance(cause, Exception):
         return Failed(cause, name=name)
     return Failed(None, value=getattr(error, "value", None), name=name)

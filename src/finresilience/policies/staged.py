@@ -131,7 +131,7 @@ class Whole:
     def ended(self, outcome: Outcome[Any]) -> Outcome[Any]:
         """Count how the call ended, and tell if it was refused before anybody inside could."""
         plan = self.plan
-        name = _COUNTED[type(outcome)]
+        name = "unknown" if self._inner.ends.resolved else _COUNTED[type(outcome)]  # resolved ones are told beside
         setattr(plan.ends, name, getattr(plan.ends, name) + 1)
         self._took_over()
         untold = not self._asked or plan.hedge is not None

@@ -66,9 +66,7 @@ class Walk:
             self.context.deadline = None
         self._region: str | None = router._named("region", args, kwargs)
         self._pin: str | None = router._named("pin", args, kwargs)
-        doubt = router._doubtful(self.context.base_key)
-        self._doubted: bool = self._pin is None and doubt is not None
-        self._pin = doubt if self._doubted else self._pin
+        self._doubted: bool = False  # a call of the same key is under way somewhere, or may have happened there
         self._asked: list[Candidate] = []
         self._tried: list[tuple[str, str]] = []
         self._sent = 0
@@ -93,11 +91,15 @@ class Walk:
             return None
         u = router._chance()
         with router._board._lock:
+            if self._pin is None or self._doubted:
+                self._pin = router._doubtful(self.context.base_key)
+                self._doubted = self._pin is not None
             chosen = router._routing.choose(now, u, region=self._region, pin=self._pin, tried=self._asked)
             halt = Halt.NOBODY if not isinstance(chosen, Candidate) else self._too_much(now)
             if isinstance(chosen, Candidate) and halt is None:
                 self._ticket = router._routing.begin(chosen, now)
                 self._asked.append(chosen)
+                router._depart(self.context.base_key, chosen.name)
             news = router._board.read()
         router._tell(news)
         if halt is not None or not isinstance(chosen, Candidate):
@@ -134,25 +136,28 @@ class Walk:
         failed, cut = _said(leg.plan, outcome)
         if cut and now - ticket.began >= min(leg.plan.threshold, router._plan.deadline) * (1.0 - 1e-9):
             failed, cut = True, False  # it had all the time that a call may take (law 4)
-        wait = outcome.error.retry_after if isinstance(outcome, Refused) else None
+        # One key's refusal says nothing of the others.
+        wait = outcome.error.retry_after if isinstance(outcome, Refused) and not _per_key(leg.plan) else None
         with router._board._lock:
             router._routing.end(ticket, now, failed=failed, cut=cut)
             if wait is not None:
                 router._routing.pause(leg.candidate, now + wait)
+            router._arrive(self.context.base_key)
             self._remember(leg, outcome)
             news = router._board.read()
         router._tell(news)
         self._take(leg, _ENDS[type(outcome)], outcome)
 
     def _remember(self, leg: Leg, outcome: Outcome[Any]) -> None:
-        """Note a doubt about this key, or that an answer of the same provider under the same key has settled it."""
-        key = self.context.base_key
-        if isinstance(outcome, Unknown):
-            self.router._doubt(key, leg.name)
-        elif key is not None and self.router._doubts.get(key) == leg.name:
-            keyed = leg.plan.effect is Effect.IDEMPOTENT
-            if (isinstance(outcome, Ok) and outcome.fallback is None) or (keyed and isinstance(outcome, Declined)):
-                del self.router._doubts[key]
+        """Note where the call of this key has happened or may have; a no of the same provider under the same key settles it."""
+        key, router = self.context.base_key, self.router
+        happened = isinstance(outcome, Ok) and outcome.fallback is None and leg.plan.effect is not Effect.READ
+        if happened or isinstance(outcome, Unknown):
+            router._doubt(key, leg.name)
+            return
+        settled = isinstance(outcome, Declined) and leg.plan.effect is Effect.IDEMPOTENT and _final(outcome)
+        if settled and key is not None and router._doubts.get(key) == leg.name:
+            del router._doubts[key]
 
     def _take(self, leg: Leg, end: RouteEnd, outcome: Outcome[Any]) -> None:
         """Keep the outcome if it outweighs the one kept, and decide whether another provider may be asked."""
@@ -177,6 +182,7 @@ class Walk:
         router._plan.ends.abandoned += cancelled
         with router._board._lock:
             router._routing.end(ticket, router._now(), failed=None)
+            router._arrive(self.context.base_key)
             if cancelled and (self.context.sent or not leg.plan.speaks):
                 router._doubt(self.context.base_key, leg.name)
             news = router._board.read()
@@ -215,6 +221,19 @@ class Walk:
             if notes:
                 notes[:] = [old for old in notes if not old.startswith(speaker)]
             error.add_note(f"{speaker}{asked}; nobody else, because {self._halt.value}")
+
+
+def _per_key(plan: Plan) -> bool:
+    """Return whether a refusal may be that of one key among many."""
+    family = plan.breaker is not None and plan.breaker.core is None
+    return family or plan.chosen or any(hasattr(stage, "choose") for stage in plan.stages)
+
+
+def _final(outcome: Declined[Any]) -> bool:
+    """Return whether the no was said of the call itself: a gate's no, such as a 403, settles no doubt."""
+    from finresilience.classify.evidence import speaks_of_the_call
+
+    return speaks_of_the_call(outcome._value if outcome._error is None else outcome._error)
 
 
 def _nobody(name: str, reason: NoRoute | None) -> Refused | None:
