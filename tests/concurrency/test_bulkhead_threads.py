@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
 from finresilience import BulkheadFullError
-from finresilience.clock import obedient
 from finresilience.cores.bulkhead import BulkheadCore, Entry, Ticket
 from finresilience.policies import bulkhead as module
 from finresilience.policies.bulkhead import Bulkhead
@@ -287,14 +286,16 @@ def leavers_look_first(patch: pytest.MonkeyPatch) -> None:
 
 
 def decisions_do_not_say_that_they_begin(patch: pytest.MonkeyPatch) -> None:
-    ask = BulkheadCore.ask
+    decide = Bulkhead._decide
 
-    def unsaid(self: BulkheadCore, ticket: Ticket, now: float) -> float | Entry:
-        bulkheads = [policy for policy in obedient() if isinstance(policy, Bulkhead) and policy.core is self]
-        bulkheads[0]._calm = True
-        return ask(self, ticket, now)
+    def unsaid(self: Bulkhead, deed: Any, otherwise: Any, *, can_wait: bool) -> Any:
+        def silently(core: BulkheadCore, now: float) -> Any:
+            self._calm = True
+            return deed(core, now)
 
-    patch.setattr(BulkheadCore, "ask", unsaid)
+        return decide(self, silently, otherwise, can_wait=can_wait)
+
+    patch.setattr(Bulkhead, "_decide", unsaid)
 
 
 @pytest.mark.parametrize(
