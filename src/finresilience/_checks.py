@@ -40,7 +40,8 @@ def seconds_of(name: str, value: object, *, zero: bool = False, infinite: bool =
     Raises:
         ConfigurationError: for anything else: NaN, negative, bool, text.
     """
-    wanted = f"{'zero or more' if zero else 'more than zero'} seconds (a finite number or a timedelta)"
+    number_wanted = "a number, which may be infinite," if infinite else "a finite number"
+    wanted = f"{'zero or more' if zero else 'more than zero'} seconds ({number_wanted} or a timedelta)"
     if _is_span(value):
         value = value.total_seconds()
     if isinstance(value, bool) or not isinstance(value, int | float):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from copy import deepcopy
 from itertools import product
 from random import Random
@@ -261,61 +260,10 @@ def test_each_loses_its_place_a_lease_after_its_own_time() -> None:
     assert core.lease == 1.0
     assert [core.waiting(now) for now in (2.0, 2.5, 3.0, 3.25, 4.25)] == [3, 2, 2, 1, 0]
     assert (core.lapsed, len(places)) == (3, 3)
-
-
-GIVES_BACK = ("__del__", "leave", "xǁPlaceǁ")  # the last: their name while mutants are tried
-
-
-def interrupted(line: int, deed: Callable[[], object]) -> bool:
-    """Do it, but raise KeyboardInterrupt before the core's line of this number; return whether it came so far."""
-    before, seen = sys.gettrace(), 0
-
-    def trace(frame: Any, event: str, _: object) -> Any:
-        nonlocal seen
-        ours = frame.f_globals.get("__name__") in {"finresilience.cores.line", "finresilience.cores.limiter"}
-        if not ours or frame.f_code.co_name.startswith(GIVES_BACK):  # what is raised in there, Python swallows
-            return None
-        seen += event == "line"
-        if seen == line and event == "line":
-            raise KeyboardInterrupt
-        return trace
-
-    sys.settrace(trace)
-    try:
-        deed()
-    except KeyboardInterrupt:
-        return True
-    finally:
-        sys.settrace(before)
-    return False
-
-
-DEEDS: dict[str, Callable[[World, Any], object]] = {
-    "claims": lambda world, _: world.core.join(world.now / TICKS, 99.0),
-    "takes": lambda world, _: world.core.take(world.now / TICKS),
-    "passes": lambda world, last: world.core.step(last.place, world.now / TICKS),
-}
-
-
-@every_rule
-@pytest.mark.parametrize("deed", DEEDS)
-def test_an_interruption_in_the_midst_of_a_decision_leaves_nothing_behind_once_nobody_waits(rule: str, deed: str) -> None:
-    line, came = 0, True
-    while came:
-        line += 1
-        world = World(EVERY[rule])
-        for _ in range(capacity(world) + 3):
-            world.join()
-        last = world.waiting[-1]
-        world.cancel(1)
-        world.now = 2 * TICKS
-        came = interrupted(line, lambda world=world, last=last: DEEDS[deed](world, last))  # type: ignore[misc] # a lambda has no types
-        del last
-        world.waiting.clear()
-        world.now += 30 * TICKS
-        assert world.nearest == world.now
-        assert [bool(world.core.take(world.now / TICKS)) for _ in range(9)] == [number < capacity(world) for number in range(9)], line
-    assert line > 10
+    core = BUCKETS["a bucket of 1"].start(0.0)
+    assert core.take(0.0)
+    places = [core.join(0.0, 9.0) for _ in range(3)]
+    assert core.waiting(3.0) == 2  # and not a moment before
 
 
 def test_a_place_that_nobody_holds_any_more_is_given_back_by_itself() -> None:

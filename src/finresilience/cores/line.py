@@ -6,7 +6,7 @@ was given up, before its own or behind it. The rule itself is asked again when s
 
 from __future__ import annotations
 
-from bisect import insort
+from bisect import bisect_left, insort
 from collections import deque
 from math import inf
 from typing import Any, Final, final
@@ -21,9 +21,10 @@ class Seat:
 
     __slots__ = ("comes", "index")
 
-    def __init__(self, index: int, comes: float) -> None:
-        self.index: int = index
-        self.comes: float = comes
+    comes: float  # not there before it has had a place
+
+    def __init__(self) -> None:
+        self.index: int = _NONE
 
 
 @final
@@ -56,13 +57,15 @@ class LiveRule:
     had it. Whoever is not there `lease` seconds after its time has lost its place: its thread or loop may never come.
     """
 
-    __slots__ = ("_alarm", "_free", "_gone", "_held", "_line", "_unused", "lapsed", "lease")
+    __slots__ = ("_alarm", "_free", "_gone", "_held", "_line", "_torn", "_unused", "lapsed", "lease")
 
     def __init__(self) -> None:
         self._line = self._unused = 0  # `_unused` places went by and let nobody pass
         self._free: list[int] = []
         self._held: dict[int, Seat] = {}
         self._gone: deque[Seat] = deque()
+        # Whether the line, who holds it and what is free are being changed; or were, when an interruption came.
+        self._torn = False
         self._alarm = inf  # before then nobody can have lost its place
         self.lease: float = 1.0
         self.lapsed: int = 0
@@ -100,8 +103,8 @@ class LiveRule:
         """
         raise NotImplementedError
 
-    def _usable(self, ahead: int, now: float, stale: int) -> bool:
-        """Return whether a free place may still be used without making anybody behind it wait longer."""
+    def _spare(self, ahead: int, now: float, stale: int) -> float:
+        """Return for how many seconds more a free place may be used without making anybody behind it wait longer."""
         raise NotImplementedError
 
     def _pass(self, now: float) -> None:
@@ -132,7 +135,7 @@ class LiveRule:
     def distance(self, now: float) -> float:
         """Return in how many seconds the next to come may pass; zero or less if at once."""
         self._tidy(now)
-        return self._nearest(now)[1]
+        return self._nearest(now, self._stale(now))[1]
 
     def join(self, now: float, patience: float, left: float = inf) -> Place | float:
         """Return a place in the line; or, having changed nothing, how many seconds away the nearest one is, if that is too far.
@@ -143,21 +146,21 @@ class LiveRule:
             left: seconds in which it must have passed, and have time left.
         """
         self._tidy(now)
-        index, wait = self._nearest(now)
+        index, wait = self._nearest(now, self._stale(now))
         if wait > TICK and (wait > patience + TICK or wait >= left):
             return wait
-        seat = Seat(_NONE, now)
+        seat = Seat()
         place = Place(self._gone, seat, wait if wait > TICK else 0.0)
-        self._sit(seat, index, now + wait)
+        self._sit(seat, index, now + place.wait)
         return place
 
     def step(self, place: Place, now: float) -> float:
         """Let the holder of `place` pass and return 0.0, or return how many seconds it must still wait."""
         self._tidy(now)
         seat, stale = place.seat, self._stale(now)
-        if seat.index == _NONE:  # it came too late, or in another process: it begins anew, and has no claim on anything
-            index, wait = self._nearest(now)
-            self._sit(seat, index, now + wait)
+        if self._held.get(seat.index) is not seat:  # it came too late, or in another process: it begins anew, and has no claim on anything
+            index, _ = self._nearest(now, stale)
+            self._sit(seat, index, now)
         wait = self._opens(seat.index - self._first, now, stale)
         if wait <= TICK:
             self._pass_from(seat, now, stale)
@@ -167,10 +170,7 @@ class LiveRule:
 
     def begin_anew(self) -> None:
         """Forget the line, for a forked child in which nobody waits. What has passed is remembered."""
-        for seat in self._held.values():
-            seat.index = _NONE
-        self._line, self._alarm = 0, inf
-        self._free, self._held, self._gone = [], {}, deque()
+        self._held, self._torn = {}, True
 
     def rebase(self, seconds: float) -> None:
         """Move everything by `seconds`, for a clock with another zero."""
@@ -181,28 +181,28 @@ class LiveRule:
 
     def _take_in_line(self, now: float) -> bool | None:
         self._tidy(now)
-        index, wait = self._nearest(now)
+        stale = self._stale(now)
+        index, wait = self._nearest(now, stale)
         if wait > TICK:
             return None
-        seat = Seat(_NONE, now)
+        seat = Seat()
         self._sit(seat, index, now)
-        self._pass_from(seat, now, self._stale(now))
+        self._pass_from(seat, now, stale)
         return True
+
+    def _usable(self, ahead: int, now: float, stale: int) -> bool:
+        """Return whether a free place is still of use to somebody."""
+        return self._spare(ahead, now, stale) >= -TICK
 
     def _stale(self, now: float) -> int:
         """Return how many places, from the first on, were given up and can be of use to nobody."""
-        low, high, first = 0, len(self._free), self._first
-        while low < high:  # the earlier a place, the less it is worth: so halve, since thousands may have gone away at once
-            middle = (low + high) // 2
-            if self._free[middle] == first + middle and not self._usable(middle, now, middle):
-                low = middle + 1
-            else:
-                high = middle
-        return low
+        free, first = self._free, self._first
+        # The earlier a place, the less it is worth: so halve, since thousands may have gone away at once.
+        return bisect_left(range(len(free)), True, key=lambda at: free[at] != first + at or self._usable(at, now, at))
 
-    def _nearest(self, now: float) -> tuple[int, float]:
+    def _nearest(self, now: float, stale: int) -> tuple[int, float]:
         """Return the place that the next to come would get, given up or behind all others, and the seconds until it opens."""
-        stale, first = self._stale(now), self._first
+        first = self._first
         for at in range(stale, len(self._free)):
             ahead = self._free[at] - first
             if self._usable(ahead, now, stale):
@@ -211,6 +211,7 @@ class LiveRule:
 
     def _sit(self, seat: Seat, index: int, comes: float) -> None:
         """Give somebody a place, who is expected there at `comes`."""
+        self._torn = True
         seat.index, seat.comes = index, comes
         self._alarm = min(self._alarm, comes + self.lease)
         self._held[index] = seat
@@ -218,9 +219,11 @@ class LiveRule:
             self._line += 1
         else:
             self._free.remove(index)
+        self._torn = False
 
     def _pass_from(self, seat: Seat, now: float, stale: int) -> None:
         """Let `seat` pass in the first place that is not stale, and give whoever had that one the seat's place instead."""
+        self._torn = True
         for _ in range(stale):
             self._lapse()
         del self._free[:stale]
@@ -229,21 +232,21 @@ class LiveRule:
         first, index = self._first, seat.index
         self._pass(now)
         self._line -= 1
-        self._held.pop(index, None)
+        del self._held[index]
         seat.index = _NONE
-        if index == first:
-            return
         late = self._held.pop(first, None)
         if late is not None:
             late.index = index
             self._held[index] = late
-            return
-        if self._free and self._free[0] == first:
+        elif index != first:
             self._free.pop(0)
-        self._release(index)
+            self._release(index)
+        self._torn = False
 
     def _tidy(self, now: float) -> None:
         """Take back what was left, and the places of those who do not come."""
+        if self._torn:
+            self._mend()
         while self._gone:
             self._lose(self._gone.popleft())
         if now > self._alarm:
@@ -252,21 +255,26 @@ class LiveRule:
                     self._lose(seat)
                     self.lapsed += 1
             self._alarm = min((seat.comes for seat in self._held.values()), default=inf) + self.lease
-        if not self._held:  # then there is no line, even if an interruption in the midst of a decision has left the shadow of one
-            self._line = 0
-            self._free.clear()
+
+    def _mend(self) -> None:
+        """Make a line of the places that are held, where an interruption in the midst of a decision has left a shadow of one."""
+        first = self._first
+        self._held = {seat.index: seat for seat in self._held.values() if seat.index >= first}
+        self._line = max(self._held, default=first - 1) + 1 - first
+        self._free = [index for index in range(first, first + self._line) if index not in self._held]
+        self._torn = False
 
     def _lose(self, seat: Seat) -> None:
-        index = seat.index
-        if index != _NONE:
-            self._held.pop(index, None)
-            seat.index = _NONE
+        if self._held.get(seat.index) is seat:
+            self._torn = True
+            index, seat.index = seat.index, _NONE
+            del self._held[index]
             self._release(index)
+            self._torn = False
 
     def _release(self, index: int) -> None:
         """Free a place; free ones at the end of the line are taken back, and it is as if nobody had ever had them."""
-        if index < self._first + self._line:
-            insort(self._free, index)
+        insort(self._free, index)
         while self._free and self._free[-1] == self._first + self._line - 1:
             self._free.pop()
             self._line -= 1

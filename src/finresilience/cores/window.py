@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from array import array
 from collections import deque
-from math import inf, ulp
+from math import inf, nextafter
 from typing import TYPE_CHECKING, Final, Protocol, final
 
 from finresilience._checks import positive_count, refuse, seconds_of
@@ -104,13 +104,13 @@ class TimeWindow:
 
 
 def _width(seconds: float, buckets: int) -> float:
-    """Return how long a bucket lasts: its share of the window, or a hair less where a float cannot hold the share.
+    """Return how long a bucket lasts: the longest float that is not more than its share of the window.
 
     A hair more, and a call whose age reaches the window's length could still be in the oldest bucket.
     """
     width = seconds / buckets
     (length, parts), (piece, pieces) = seconds.as_integer_ratio(), width.as_integer_ratio()
-    return width if piece * buckets * parts == length * pieces else width - 2.0 * ulp(width)
+    return nextafter(width, 0.0) if piece * buckets * parts > length * pieces else width
 
 
 @final
@@ -188,8 +188,8 @@ class LiveTimeWindow:
     def _turn(self, now: float) -> None:
         """Mark the beginning of every bucket that began since the last look; at most one turn of the ring."""
         index, size = int(now // self._width), len(self._marks) // 3
-        for begun in range(max(self._index, index - size) + 1, index + 1):
-            at = begun % size * 3
+        for ago in range(min(index - self._index, size)):
+            at = (index - ago) % size * 3
             self._marks[at : at + 3] = array("I", (self.ok & _32_BITS, self.failed & _32_BITS, self.slow & _32_BITS))
         self._index = max(self._index, index)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from math import inf
 from typing import TYPE_CHECKING, Any, final
-from weakref import WeakValueDictionary
+from weakref import WeakValueDictionary, ref
 
 from finresilience._checks import positive_count, refuse
 from finresilience.errors import RateLimitedError
@@ -27,7 +27,7 @@ class RatePerKey(Guarding):
 
     A limiter is forgotten, the least recently used first, only while it is as good as new: its bucket is full, or its window empty.
     So nobody exceeds the rate by being forgotten. Where every limiter that is kept still remembers a call, a new key is refused
-    until one has forgotten: keep as many as there can be keys in that time. A limiter that somebody still holds stays its key's own.
+    until one has forgotten: keep as many as there can be keys in that time. A limiter that somebody holds is kept.
     """
 
     __slots__ = ("_at_most", "_full_until", "_kept", "_key", "_known", "_template")
@@ -101,16 +101,23 @@ class RatePerKey(Guarding):
         if now < self._full_until:
             return self._full_until - now
         soonest = inf
-        for key, limiter in self._kept.items():
-            busy = limiter.busy()
-            if busy <= 0.0:
-                del self._kept[key]
+        for key in list(self._kept):  # a list of limiters would hold them
+            busy = self._kept[key].busy()
+            if busy <= 0.0 and self._let_go(key):
                 return 0.0
-            soonest = min(soonest, busy)
+            soonest = min(soonest, busy if busy > 0.0 else self._template.rule.per)
         # Nobody looks again before then, so that a flood of new keys costs no more than a look at the clock.
         soonest = min(soonest, self._template.rule.per + self._template.max_wait)
         self._full_until = now + soonest
         return soonest
+
+    def _let_go(self, key: Hashable) -> bool:
+        """Forget the limiter of `key` unless somebody holds it, and may be about to pass: nobody would remember that call."""
+        limiter = ref(self._kept.pop(key))
+        held = limiter()
+        if held is not None:
+            self._kept[key] = held
+        return held is None
 
     def around(self, plan: Plan, go: Callable[[], Outcome[Any]], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Outcome[Any]:
         """Make the call once the turn of its key has come, or refuse it."""
