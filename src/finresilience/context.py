@@ -49,7 +49,6 @@ class CallContext:
         "deadline",
         "key",
         "moved",
-        "operation",
         "outer",
         "over",
         "probing",
@@ -63,7 +62,6 @@ class CallContext:
     budget: AttemptBudget | None
     key: str | None
     moved: bool  # a call inside, which was no READ, has happened or may have
-    operation: object  # the function that is guarded, where something stands round the whole call
     outer: CallContext | None
     over: bool  # the attempt was given up before it was sent: whoever still works on it must not send
     probing: object  # the breaker whose half-open probe this attempt is: what it calls inside is part of the probe
@@ -92,7 +90,7 @@ class CallContext:
 
 
 _UNSET: Final[dict[str, Any]] = {
-    **dict.fromkeys(("base_key", "budget", "key", "operation", "outer", "probing", "reference")),
+    **dict.fromkeys(("base_key", "budget", "key", "outer", "probing", "reference")),
     "attempt": 1,
     "moved": False,
     "over": False,

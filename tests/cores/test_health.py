@@ -233,11 +233,11 @@ def passed_over(health: object, times: int) -> None:
 def test_a_provider_that_only_fails_gets_one_call_in_watch_every_and_the_longer_the_rarer() -> None:
     health, _ = provider()
     fall_ill(health)
-    passed_over(health, 1_000)  # whatever the traffic
+    passed_over(health, 100_000)  # whatever the traffic
     assert not health.due(1.99)
     assert health.due(2.15)
     health.called(60.0)
-    passed_over(health, 1_000)
+    passed_over(health, 100_000)
     assert not health.due(65.9)
     assert health.due(66.1)
 

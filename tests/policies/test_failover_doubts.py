@@ -28,6 +28,7 @@ from finresilience import (
     Unknown,
     current_key,
 )
+from finresilience.policies import walk
 from tests.laws.sabotage import each_kill, kills
 from tests.laws.worlds import RULES, Down, Lost, No, Provider, both_loops, on, still
 from tests.policies.routing import ends, failover, judged, pipe
@@ -93,7 +94,9 @@ def test_a_gates_no_settles_nothing() -> None:
         for name, bank in zip(("acme", "globex"), banks, strict=True)
     ]
     router = failover(*fns, key=lambda payment: payment)
-    assert [type(router.outcome("pay_1")) for _ in range(3)] == [Unknown, Declined, Ok]
+    assert [type(router.outcome("pay_1")) for _ in range(2)] == [Unknown, Declined]
+    with router.drain("acme"):  # so that globex is the first choice
+        assert isinstance(router.outcome("pay_1"), Ok)
     assert [bank.attempts for bank in banks] == [3, 0]
 
 
@@ -210,7 +213,23 @@ def doubts_are_forgotten(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Failover, "_doubt", lambda *_: None)
 
 
+def what_is_under_way_is_not_known(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Failover, "_depart", lambda *_: None)
+
+
+def any_no_settles_it(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(walk, "_final", lambda _: True)
+
+
+def one_keys_refusal_is_everybodys(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(walk, "_per_key", lambda _: False)
+
+
 @each_kill(
+    (what_is_under_way_is_not_known, test_two_calls_of_one_key_at_once_go_to_one_provider, "asyncio", False),
+    (what_is_under_way_is_not_known, test_two_calls_of_one_key_at_once_go_to_one_provider, "trio", True),
+    (any_no_settles_it, test_a_gates_no_settles_nothing),
+    (one_keys_refusal_is_everybodys, test_the_refusal_of_one_tenant_does_not_take_the_provider_from_the_others),
     (doubts_are_forgotten, test_a_retry_round_a_failover_cannot_make_it_pay_twice),
     (doubts_are_forgotten, test_the_same_key_goes_again_to_the_provider_that_may_have_it_whatever_its_health),
 )

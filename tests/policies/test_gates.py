@@ -229,8 +229,15 @@ def test_a_family_is_asked_which_gate_it_is_before_anything_is_sent_and_once() -
         request.pop("tenant", None)
         return provider.charge()
 
-    family = Bulkhead(1).per(lambda request: request["tenant"], at_most=5)
-    assert isinstance(piped(clock, retry(2), family).outcome(charge, {"tenant": "a", "": ""}), Unknown)
+    asked: list[str | None] = []
+
+    def tenant(request: dict[str, str]) -> str:
+        asked.append(request.get("tenant"))
+        return "a"
+
+    family = Bulkhead(1).per(tenant, at_most=5)
+    assert isinstance(piped(clock, retry(2), family).outcome(charge, {"tenant": "a"}), Unknown)
+    assert (asked, provider.attempts) == (["a"], 2)
 
 
 # --- what a wait at a gate is not --------------------------------------------------------------------------------------
@@ -454,6 +461,18 @@ def gates_are_never_left(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Call, "_leave_gates", nothing)
 
 
+def a_family_is_asked_for_each_attempt(patch: pytest.MonkeyPatch) -> None:
+    from finresilience.policies.call import Call
+
+    gates = Call.gates
+
+    def forgetful(self: Call) -> Any:
+        self._gates = None
+        return gates(self)
+
+    patch.setattr(Call, "gates", forgetful)
+
+
 def yes(*_: object) -> bool:
     return True
 
@@ -467,6 +486,7 @@ def an_attempt_begins_when_it_queues(patch: pytest.MonkeyPatch) -> None:
 @each_kill(
     (gates_are_never_left, test_interrupted_at_the_second_gate_the_first_is_left, KeyboardInterrupt(), "called"),
     (gates_are_never_left, test_refused_on_the_second_attempt_a_call_ends_as_its_first_did),
+    (a_family_is_asked_for_each_attempt, test_a_family_is_asked_which_gate_it_is_before_anything_is_sent_and_once),
     (an_attempt_begins_when_it_queues, test_a_wait_at_a_gate_is_not_the_providers_silence),
     (an_attempt_begins_when_it_queues, test_a_deadline_that_passes_at_a_gate_refuses_the_call_and_gives_everything_back),
 )

@@ -30,7 +30,7 @@ def run_staged(plan: Plan, fn: Callable[..., Any], args: tuple[Any, ...], kwargs
         work = sync_lane(plan.inside, fn)
         if not plan.staged:
             return go_on(plan, Call(plan, work, args, kwargs, plan.owner._now()))
-    whole = Whole(plan, work, args, kwargs, operation=fn)
+    whole = Whole(plan, work, args, kwargs)
     token = current.set(whole.context)
     try:
         go = whole.go
@@ -53,7 +53,7 @@ async def arun_staged(plan: Plan, fn: Callable[..., Any], args: tuple[Any, ...],
         work = async_lane(plan.inside, fn)
         if not plan.staged:
             return await ago_on(plan, Call(plan, work, args, kwargs, plan.owner._now()))
-    whole = Whole(plan, work, args, kwargs, operation=fn)
+    whole = Whole(plan, work, args, kwargs)
     token = current.set(whole.context)
     try:
         go: Callable[[], Awaitable[Outcome[Any]]] = whole.ago if plan.hedge is None else whole.hedged
@@ -81,9 +81,7 @@ class Whole:
 
     __slots__ = ("_asked", "_inner", "_last", "args", "context", "fn", "kwargs", "plan")
 
-    def __init__(
-        self, plan: Plan, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], *, operation: Callable[..., Any]
-    ) -> None:
+    def __init__(self, plan: Plan, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.plan: Plan = plan
         self.fn: Callable[..., Any] = fn
         self.args: tuple[Any, ...] = args
@@ -91,7 +89,6 @@ class Whole:
         self.context: CallContext = plan.context(plan.owner._now(), args, kwargs)
         if self.context.deadline == inf:
             self.context.deadline = None
-        self.context.operation = operation
         if plan.hedge is not None and plan.retry is not None:
             plan.retry.deposit(plan.owner._now(), succeeded=False)
         self._inner = plan.sibling(bare=True)
