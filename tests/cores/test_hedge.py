@@ -10,6 +10,7 @@ from itertools import permutations, product
 from math import ceil, inf
 from random import Random
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 import pytest
 
@@ -204,6 +205,16 @@ def test_an_arm_that_ended_well_or_unknown_is_in_doubt_for_who_is_told_no_more()
         made.ended(1, MADE[kind](), 11.0)
         assert made.in_doubt == (kind in {"ok", "lost"} and effect is not Effect.READ)
         assert (made.running(1), made.running(2)) == (False, True)
+
+
+def test_a_race_lets_go_of_the_answers() -> None:
+    made, answer = race(), {"paid"}
+    held = ref(answer)
+    made.ended(made.start(10.0), Ok(answer), 11.0)
+    del answer
+    assert held() == {"paid"}
+    made.forget()
+    assert held() is None
 
 
 # ---------------------------------------------------------------- how long to wait

@@ -42,6 +42,7 @@ class Interrupt:
             self._last[frame.f_back] = "a function of Python"
         if frame.f_code.co_filename not in FILES:
             return None
+        frame.f_trace = self.on_opcode  # before the next line: from 3.13 on, it counts for frames that are traced already
         frame.f_trace_opcodes = True
         if frame.f_code.co_name not in HELPLESS:
             self._point(frame)

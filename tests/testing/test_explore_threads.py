@@ -143,12 +143,16 @@ def test_between_bytecodes_it_is_not() -> None:
     assert caught.value.replay == f"explore_threads(count_in_one_line, seeds=[{caught.value.seed}], opcodes=True)"
 
 
+@pytest.mark.parametrize("opcodes", [False, True])
 @pytest.mark.parametrize("hashes", ["1", "2"])
-def test_another_process_with_other_hashes_explores_the_same(hashes: str) -> None:
-    program = "from tests.testing.test_explore_threads import *; print(explore_threads(three_walkers, seeds=20).digest, end='')"
+def test_another_process_with_other_hashes_explores_the_same(hashes: str, opcodes: bool) -> None:
+    """Also with code that was traced before, here, and code that never was, there."""
+    explore_threads(three_walkers, seeds=1, opcodes=opcodes)
+    walk = f"explore_threads(three_walkers, seeds=20, opcodes={opcodes})"
+    program = f"from tests.testing.test_explore_threads import *; print({walk}.digest, end='')"
     environment = {**os.environ, "PYTHONHASHSEED": hashes}
     told = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, check=True, text=True)
-    assert told.stdout == explore_threads(three_walkers, seeds=20).digest
+    assert told.stdout == explore_threads(three_walkers, seeds=20, opcodes=opcodes).digest
 
 
 @pytest.mark.parametrize("opcodes", [False, True])

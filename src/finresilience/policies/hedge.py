@@ -201,7 +201,13 @@ class _Hedged:
         hedge.deposit(plan, now, succeeded=False)
 
     async def run(self) -> Outcome[Any]:
-        """Run the race to its end."""
+        """Run the race to its end, and keep nothing of it."""
+        try:
+            return await self._run()
+        finally:
+            self._race.forget()
+
+    async def _run(self) -> Outcome[Any]:
         from anyio import create_task_group, get_cancelled_exc_class
 
         race, hedge, plan = self._race, self._hedge, self._plan
@@ -256,7 +262,7 @@ class _Hedged:
 
     async def _arm(self, number: int) -> None:
         try:
-            outcome = await self._go()
+            self._ended(number, await self._go())  # in no variable of this frame, which the traceback of an error may hold
         except BaseException as error:
             if not isinstance(error, self._cancelled):
                 self._broken = self._broken or error
@@ -265,8 +271,6 @@ class _Hedged:
                 return
             self._stray = self._stray or error
             raise
-        else:
-            self._ended(number, outcome)
         finally:
             self._wake()
 

@@ -135,6 +135,8 @@ class _Lines:
                 raise ConfigurationError(f"modules= takes imported Python modules, not {module!r}")
             self.files[file] = True
         self._opcodes = opcodes
+        if opcodes:
+            sys._getframe().f_trace_opcodes = True  # 3.12 tells of opcodes only where somebody asked for them before the trace was set
 
     def __contains__(self, file: str) -> bool:
         known = self.files.get(file)
@@ -149,7 +151,9 @@ class _Lines:
             return None
         if frame.f_code.co_name == "<module>":
             return None
-        frame.f_trace_opcodes = self._opcodes
+        if self._opcodes:
+            frame.f_trace = _on_line  # before the next line: from 3.13 on, it counts for frames that are traced already
+            frame.f_trace_opcodes = True
         return _on_line
 
 
