@@ -11,6 +11,7 @@ import pytest
 
 from finresilience import (
     CallRefused,
+    CircuitBreaker,
     ConfigurationError,
     Constant,
     DeadlineExceededError,
@@ -387,6 +388,42 @@ def test_a_call_that_finds_no_slot_ends_as_a_refusal_and_one_that_must_wait_wait
     assert [event for event in heard if isinstance(event, CallRefused)] == [
         CallRefused(name="acme", reason="RateLimitedError", reference=None)
     ]
+
+
+@pytest.mark.parametrize("form", ["sync", "asyncio", "trio"])
+@pytest.mark.parametrize("others", ["nothing", "a timeout", "a breaker", "retries and a timeout"])
+@pytest.mark.parametrize("way", ["decorated", "called"])
+def test_a_call_whose_deadline_is_past_uses_up_no_slot(form: str, others: str, way: str) -> None:
+    provider, policy = Provider(), limiter(clock=None)
+    order: dict[str, list[Any]] = {
+        "nothing": [policy],
+        "a timeout": [policy, Timeout(2.0)],
+        "a breaker": [CircuitBreaker("acme"), policy],
+        "retries and a timeout": [Retry(attempts=2), policy, Timeout(2.0)],
+    }
+
+    def piped(clock: Any) -> Pipeline:
+        return Pipeline("acme", *order[others], classify=RULES, clock=clock, listeners=[])
+
+    async def world() -> None:
+        acme = piped(clock := VirtualClock.current())
+        charge = acme(provider.acharge)
+        with deadline(0.5):
+            await clock.sleep(0.5)
+            with pytest.raises(DeadlineExceededError):
+                await (charge() if way == "decorated" else acme.acall(provider.acharge))
+
+    if form == "sync":
+        with instant() as clock:
+            acme = piped(None)
+            charge = acme(provider.charge)
+            with deadline(0.5):
+                clock.advance(0.5)
+                with pytest.raises(DeadlineExceededError):
+                    _ = charge() if way == "decorated" else acme.call(provider.charge)
+    else:
+        on(form, world)
+    assert (provider.attempts, policy.statistics()["passed"]) == (0, 0)
 
 
 def test_in_a_pipeline_it_goes_by_the_pipelines_clock() -> None:

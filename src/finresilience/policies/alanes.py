@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from finresilience.context import current, happenings, leave
 from finresilience.errors import ExpiredError
 from finresilience.policies.call import Call
-from finresilience.policies.lanes import breaker_of, core_of, direct, first, looked, narrowed, pair, passed
+from finresilience.policies.lanes import breaker_of, core_of, direct, first, looked, narrowed, pair, passed, past
 from finresilience.policies.limits import LEAST, MOST, after_expiry, asyncio_kit, trio_kit
 from finresilience.policies.shells import aended, ahanded, arun, settled
 
@@ -125,8 +125,8 @@ def _afull(plan: Plan, fn: Fn, core: Any, finish: Finish, apart: Fn | None = Non
         task = None if loop is None else task_of(loop)
         if window is None or task is None:
             return await (elsewhere(window, tell(), args, kwargs) if apart is None else apart(*args, **kwargs))
-        hold = None
-        if take is not None and (hold := take()) is None:
+        hold, outer = None, inside()
+        if take is not None and ((outer is not None and past(plan, outer)) or (hold := take()) is None):
             return await finish(plan, Call(plan, fn, args, kwargs, tell()))
         try:
             started = tell()
@@ -137,7 +137,7 @@ def _afull(plan: Plan, fn: Fn, core: Any, finish: Finish, apart: Fn | None = Non
                 wheel = wheel_of(loop, clock)
             if wheel.clock is not clock:
                 wheel = wheel_of(loop, clock)
-            if wheeled and inside() is None:  # as `wheel.arm` does, without the call
+            if wheeled and outer is None:  # as `wheel.arm` does, without the call
                 alarm.deadline = limit = started + span
                 alarm.clock = clock
                 slot = wheel.near if wheel.near_from <= limit < wheel.near_to else wheel.slot(limit, started)
@@ -264,12 +264,12 @@ def _place(plan: Plan) -> tuple[Callable[[], object], Callable[[object], None]]:
 
 
 def _in_two_steps(plan: Plan, fn: Fn) -> Fn:
-    core, half = core_of(plan), _afirst(plan, fn, ahanded)
+    core, half, inside = core_of(plan), _afirst(plan, fn, ahanded), current.get
     take, leave_one = _place(plan)
 
     async def guarded(*args: Any, **kwargs: Any) -> Any:
         hold: object = None
-        if core.window is None:
+        if core.window is None or ((outer := inside()) is not None and past(plan, outer)):
             value = await half(*args, **kwargs)
         elif (hold := take()) is None:
             value = Call(plan, fn, args, kwargs, plan.owner._now())

@@ -242,12 +242,12 @@ def _gated(plan: Plan, fn: Fn) -> Fn:
     if plan.lone:
         return _lone_gate(plan, fn)
     core, half, one, two = core_of(plan), _first(plan, fn, handed), *pair(plan.gates)
-    take, leave_one = one.take, one.leave
+    take, leave_one, inside = one.take, one.leave, current.get
 
     def guarded(*args: Any, **kwargs: Any) -> Any:
         hold: object = None
-        if core.window is None:
-            value = half(*args, **kwargs)
+        if core.window is None or ((outer := inside()) is not None and past(plan, outer)):
+            value = half(*args, **kwargs)  # which refuses
         elif (hold := take()) is None or (two is not None and not passed(two, one, hold)):
             value = Call(plan, fn, args, kwargs, plan.owner._now())
         else:
@@ -285,6 +285,11 @@ def _lone_gate(plan: Plan, fn: Fn) -> Fn:
 def pair(gates: tuple[Gate, ...]) -> tuple[Gate, Gate | None]:
     """Return the gate that gives a place, and the one to ask once it is held: where neither waits, nobody sees their order."""
     return gates[-1], gates[0] if len(gates) > 1 else None
+
+
+def past(plan: Plan, outer: CallContext) -> bool:
+    """Return whether the deadline that a call inherits is past: it shall not use up a slot of a quota in order to be refused."""
+    return outer.deadline is not None and outer.deadline <= plan.owner._now()
 
 
 def passed(quota: Gate, place: Gate, hold: object) -> bool:
