@@ -199,9 +199,22 @@ def test_a_blind_window_counts_for_the_statistics_and_sees_nothing() -> None:
 @example(1.0, 3)  # a third is rounded down
 @example(1.0, 10)  # a tenth is rounded up
 @example(2.5, 10)  # a quarter is exact
-def test_a_bucket_lasts_its_share_of_the_window_and_never_a_hair_more(seconds: float, buckets: int) -> None:
+@example(3.2, 8)  # exact, but its multiples are not
+def test_a_bucket_lasts_its_share_of_the_window_or_two_floats_less(seconds: float, buckets: int) -> None:
     width = TimeWindow(seconds, buckets=buckets).start(0.0).lane()
-    assert Fraction(width) <= Fraction(seconds) / buckets < Fraction(nextafter(width, inf))
+    share = Fraction(seconds) / buckets
+    assert Fraction(width) <= share < Fraction(nextafter(nextafter(nextafter(width, inf), inf), inf))
+    assert width * buckets < seconds or share == Fraction(width)
+
+
+@pytest.mark.parametrize("seconds", [3.2, 1.1 * 2**20, 0.7])
+def test_two_times_that_lie_less_than_a_window_apart_never_differ_by_its_length(seconds: float) -> None:
+    """Else a call whose age reaches the length would still be in the oldest bucket. Only a long share is at risk, not 1.0 or 0.25."""
+    for buckets in range(1, 61):
+        width = TimeWindow(seconds, buckets=buckets).start(0.0).lane()
+        for bucket in range(1, 121):
+            at, now = bucket * width, nextafter((bucket + buckets) * width, 0.0)
+            assert now // width - at // width >= buckets or now - at < seconds
 
 
 def test_a_window_shows_how_it_was_made() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from array import array
 from collections import deque
-from math import inf, nextafter
+from math import frexp, inf, nextafter
 from typing import TYPE_CHECKING, Final, Protocol, final
 
 from finresilience._checks import positive_count, refuse, seconds_of
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 
 _32_BITS: Final = 0xFFFF_FFFF
+_SHORT: Final = 2.0**46  # a share of so many bits leaves 7 of a float's 53 for a multiple: enough for twice the buckets
 
 
 @final
@@ -104,13 +105,17 @@ class TimeWindow:
 
 
 def _width(seconds: float, buckets: int) -> float:
-    """Return how long a bucket lasts: the longest float that is not more than its share of the window.
+    """Return how long a bucket lasts: its share of the window, or a hair less.
 
-    A hair more, and a call whose age reaches the window's length could still be in the oldest bucket.
+    Less by so much that two times which lie less than all the buckets apart never differ, in floats, by the window's length: a call
+    whose age reaches that length would still be in the oldest bucket. A share whose multiples are floats themselves is safe as it is.
     """
     width = seconds / buckets
-    (length, parts), (piece, pieces) = seconds.as_integer_ratio(), width.as_integer_ratio()
-    return nextafter(width, 0.0) if piece * buckets * parts > length * pieces else width
+    if frexp(width)[0] * _SHORT % 1.0 == 0.0 and width * buckets == seconds:
+        return width
+    while width * buckets >= seconds:
+        width = nextafter(width, 0.0)
+    return width
 
 
 @final
