@@ -19,10 +19,10 @@ endif
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test check bench deep test-all cover clean
+.PHONY: help demo test check bench deep properties mutation test-all cover clean
 
 help:  ## show this
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 demo:  ## send 500 payments through three contestants and faulty providers; see whose books balance
 	$(SETUP) +demo
@@ -54,10 +54,15 @@ bench:  ## measure ourselves against a bare call and against our peers
 	@mkdir -p build
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-deep:  ## long property tests, then mutate the cores and see who notices
-	$(SETUP) mutation
+deep: properties mutation  ## long property tests, then mutate the cores and see who notices
+
+properties:  ## the first half of deep: 5,000 examples of each property, big worlds
+	$(SETUP) tests
 	$(STEP) "long properties"
-	@FINRESILIENCE_DEEP=1 $(PYTEST) $(PARALLEL) -o faulthandler_timeout=1800
+	@FINRESILIENCE_DEEP=1 $(PYTEST) $(PARALLEL) -o faulthandler_timeout=1800 $(ARGS)
+
+mutation:  ## the second half of deep
+	$(SETUP) mutation
 	$(STEP) "mutation of cores/"
 	@rm -rf mutants; mkdir -p build
 	@if [ -t 1 ]; then $(BIN)/mutmut run; else $(BIN)/mutmut run >build/mutation.log 2>&1 || { tail -n 40 build/mutation.log; exit 1; }; fi
