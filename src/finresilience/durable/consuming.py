@@ -1,0 +1,121 @@
+"""How is a message handled once, and poison not for ever? The loop round an inbox that everybody would write, written once.
+
+For a transaction of yours that does more than this message, call the inbox by itself: `once` in it, `failed` after its rollback.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
+
+from finresilience.durable.seen import Counted, Parked
+from finresilience.errors import RefusedError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from contextlib import AbstractAsyncContextManager, AbstractContextManager
+
+    from finresilience.durable.inbox import AsyncInboxStore, InboxStore
+    from finresilience.durable.seen import Seen
+
+Tx = TypeVar("Tx")
+
+UNFINISHED = "a run before did not end: its consumer may have died of this message"
+
+
+class _Message(TypedDict):
+    group: str
+    message_id: str
+    tenant: str
+
+
+def consume(
+    inbox: InboxStore[Tx],
+    transaction: Callable[[], AbstractContextManager[Tx]],
+    handler: Callable[[Tx], object],
+    *,
+    group: str,
+    message_id: str,
+    tenant: str = "",
+    delivery_id: str = "",
+    entity: str | None = None,
+    position: int | None = None,
+    redelivered: bool = False,
+) -> Seen:
+    """Handle a message in one transaction with its marker, unless it was handled; return what the inbox said of it.
+
+    Acknowledge it to the broker once this has returned, unless an `Underway` came: that one must be delivered again.
+    What the handler raises is raised, with everything rolled back and the failure counted; a refusal of ours (circuit open,
+    limit reached) is nobody's failure and is not counted, and neither is a cancellation.
+
+    Args:
+        inbox: knows what was handled.
+        transaction: opens one that commits at its end: `session_factory.begin`, or a memory store's `transaction`.
+        handler: does the work in it.
+        group: which consumers.
+        message_id: the logical id of the message.
+        tenant: whose message it is.
+        delivery_id: the broker's id of this delivery.
+        entity: what the event is about, where later events make earlier ones stale.
+        position: of the event among those of its entity.
+        redelivered: whether the broker says so. Then the run is counted before it is made, so that a message that kills its
+            consumer is parked too; a first delivery costs nothing.
+    """
+    message = _Message(group=group, message_id=message_id, tenant=tenant)
+    if redelivered:
+        counted = inbox.failed(**message, reason=UNFINISHED, delivery_id=delivery_id)
+        if counted.parked:
+            return Parked(counted.failures)
+    try:
+        with transaction() as mine:
+            seen = inbox.once(mine, **message, delivery_id=delivery_id, entity=entity, position=position)
+            if seen:
+                handler(mine)
+    except Exception as error:
+        if redelivered:
+            inbox.forgiven(**message)
+        if not isinstance(error, RefusedError):
+            _note(error, inbox.failed(**message, reason=type(error).__name__[:200], delivery_id=delivery_id))
+        raise
+    if redelivered and not seen:
+        inbox.forgiven(**message)
+    return seen
+
+
+async def aconsume(
+    inbox: AsyncInboxStore[Tx],
+    transaction: Callable[[], AbstractAsyncContextManager[Tx]],
+    handler: Callable[[Tx], Awaitable[object]],
+    *,
+    group: str,
+    message_id: str,
+    tenant: str = "",
+    delivery_id: str = "",
+    entity: str | None = None,
+    position: int | None = None,
+    redelivered: bool = False,
+) -> Seen:
+    """Handle a message in one transaction with its marker, unless it was handled: `consume`, awaited."""
+    message = _Message(group=group, message_id=message_id, tenant=tenant)
+    if redelivered:
+        counted = await inbox.failed(**message, reason=UNFINISHED, delivery_id=delivery_id)
+        if counted.parked:
+            return Parked(counted.failures)
+    try:
+        async with transaction() as mine:
+            seen = await inbox.once(mine, **message, delivery_id=delivery_id, entity=entity, position=position)
+            if seen:
+                await handler(mine)
+    except Exception as error:
+        if redelivered:
+            await inbox.forgiven(**message)
+        if not isinstance(error, RefusedError):
+            _note(error, await inbox.failed(**message, reason=type(error).__name__[:200], delivery_id=delivery_id))
+        raise
+    if redelivered and not seen:
+        await inbox.forgiven(**message)
+    return seen
+
+
+def _note(error: Any, counted: Counted) -> None:
+    if counted.parked:
+        error.add_note(f"the message has failed {counted.failures} times and is parked: it waits for a person, acknowledge it")
