@@ -1,21 +1,39 @@
-"""What does a provider do with a request, and what stands in its ledger and its journal? Pure: no socket, no clock."""
+"""What does a provider do with a request, and what stands in its ledger and its journal? A `FakeProvider` that plays the script.
+
+The library's provider carries the faults, the keys, the late bookings and the true ledger. The demo adds what is its own: the time that an
+answer takes, and a journal that tells from when on a caller could know.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypedDict
 
-from examples.payment_flow.script import LAG, Fault
+from examples.payment_flow.script import ALWAYS, CURRENCY, LAG, PATIENCE, Fault
+from finresilience import Money
+from finresilience.testing.faults import Fault as Strike, FaultKind, FaultPlan
+from finresilience.testing.provider import FakeProvider, Order
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator, Sequence
 
     from examples.payment_flow.script import Fate, Payment
+    from finresilience import Clock
+    from finresilience.testing.provider import Reply
 
-SILENT = frozenset({Fault.ACCEPT_SILENT, Fault.ACCEPT_LATE, Fault.REFUSE_SILENT})
 SLOW_ANSWER = 3.0
+RETRY_AFTER = 2.0
 CHARGE, INQUIRY = "charge", "inquiry"
 HUNG_UP = "hung up"  # the caller had gone when the answer was ready
+KINDS = {
+    Fault.BUSY: FaultKind.BUSY,
+    Fault.RESET: FaultKind.RESET,
+    Fault.SLOW: FaultKind.SLOW,
+    Fault.HANG: FaultKind.HANG,
+    Fault.ACCEPT_SILENT: FaultKind.TIMEOUT_AFTER,
+    Fault.ACCEPT_LATE: FaultKind.EFFECT_LATER,
+    Fault.REFUSE_SILENT: FaultKind.DECLINE_SILENT,
+}
 
 
 class Entry(TypedDict):
@@ -43,60 +61,30 @@ class Page(TypedDict):
     visits: list[Visit]
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What the caller gets. `status` None is silence, -1 a reset; `book_after` means that the debit comes so much later."""
-
-    status: int | None
-    body: str = ""
-    wait: float = 0.0
-    book_after: float | None = None
-
-    @property
-    def end(self) -> str:
-        """How the journal calls it."""
-        return "silence" if self.status is None else "reset" if self.status < 0 else self.body
-
-
-RESET = Reply(-1)
-SILENCE = Reply(None)
-
-
 class Books:
-    """A provider's ledger and journal, and the answers that it remembers by idempotency key."""
+    """A provider's ledger and journal."""
 
-    def __init__(self, name: str, payments: Iterable[Payment]) -> None:
+    def __init__(self, name: str, payments: Sequence[Payment], clock: Clock | None = None) -> None:
         self._name = name
         self._script = {payment.reference: payment for payment in payments}
-        self._answers: dict[str, tuple[int, str]] = {}
-        self._refused: set[str] = set()
-        self._entries: list[Entry] = []
+        self._provider = FakeProvider(name, plan(name, payments), clock=clock, shows_pending=False)
         self._visits: list[Visit] = []
-        self._attempts: dict[str, int] = {}
+
+    def too_old(self, reference: str, age: float) -> bool:
+        """Say whether a request this many seconds old is not carried out any more; a late booking must keep the promise too."""
+        return age > (PATIENCE - LAG if self._script[reference].at(self._name).fault is Fault.ACCEPT_LATE else PATIENCE)
 
     def take(self, reference: str, key: str | None) -> Reply:
         """Take one request, as the script says; a key that was seen before moves nothing again."""
-        fate = self._script[reference].at(self._name)
-        attempt = self._attempts[reference] = self._attempts.get(reference, 0) + 1
-        disturbed = attempt <= fate.times
-        known = self._answers.get(key) if key else None
-        if known is None:
-            return self._fresh(reference, fate, key, disturbed=disturbed)
-        if disturbed and fate.fault in SILENT and known[0] != 409:
-            return SILENCE
-        return Reply(*known, wait=fate.work * fate.slow)
-
-    def book(self, reference: str, key: str | None) -> None:
-        """Debit the customer."""
         payment = self._script[reference]
-        self._entries.append(Entry(reference=reference, customer=payment.customer, minor=payment.minor))
-        self._remember(key, 201, "succeeded")
+        fate = payment.at(self._name)
+        reply = self._provider.take(Order(CHARGE, reference, Money.minor(payment.minor, CURRENCY), key))
+        return reply if reply.receipt is None else replace(reply, wait=max(reply.wait, fate.work * fate.slow))
 
     def find(self, reference: str) -> str | None:
         """Answer an inquiry: succeeded, declined, or never seen. A late booking is not seen before it is made."""
-        if any(entry["reference"] == reference for entry in self._entries):
-            return "succeeded"
-        return "declined" if reference in self._refused else None
+        found = self._provider.look(reference).receipt
+        return None if found is None or found.status == 404 else found.result
 
     def note(self, reference: str, errand: str, *, came: float, left: float, end: str) -> None:
         """Write into the journal how a request ended."""
@@ -104,24 +92,27 @@ class Books:
 
     def page(self) -> Page:
         """Return everything, to be counted."""
-        return Page(entries=list(self._entries), visits=list(self._visits))
+        entries = [
+            Entry(reference=line.reference, customer=self._script[line.reference].customer, minor=line.amount.minor_units)
+            for line in self._provider.ledger
+        ]
+        return Page(entries=entries, visits=list(self._visits))
 
-    def _fresh(self, reference: str, fate: Fate, key: str | None, *, disturbed: bool) -> Reply:
-        fault, wait = fate.fault, fate.work * fate.slow
-        if fault in {Fault.DECLINE, Fault.REFUSE_SILENT}:
-            self._refused.add(reference)
-            self._remember(key, 402, "declined")
-            return SILENCE if fault is Fault.REFUSE_SILENT and disturbed else Reply(402, "declined", wait)
-        if disturbed and fault in {Fault.BUSY, Fault.RESET, Fault.HANG}:
-            return {Fault.BUSY: Reply(503, "busy", wait), Fault.RESET: RESET}.get(fault, SILENCE)
-        if disturbed and fault is Fault.ACCEPT_LATE:
-            self._remember(key, 409, "key in use")
-            return Reply(None, book_after=LAG)
-        self.book(reference, key)
-        if disturbed and fault is Fault.ACCEPT_SILENT:
-            return SILENCE
-        return Reply(201, "succeeded", wait=max(wait, SLOW_ANSWER) if disturbed and fault is Fault.SLOW else wait)
 
-    def _remember(self, key: str | None, status: int, body: str) -> None:
-        if key:
-            self._answers[key] = (status, body)
+def end_of(reply: Reply) -> str:
+    """Return how the journal calls it: the answer's word, "silence" or "reset"."""
+    return reply.how.value if reply.receipt is None else reply.receipt.result
+
+
+def plan(name: str, payments: Iterable[Payment]) -> FaultPlan:
+    """Return what one provider does to these payments, as the library says it: each fault names its payment."""
+    return FaultPlan([strike for payment in payments for strike in _strikes(payment.reference, payment.at(name))])
+
+
+def _strikes(reference: str, fate: Fate) -> Iterator[Strike]:
+    if fate.fault in KINDS:
+        nth = () if fate.times == ALWAYS else tuple(range(1, fate.times + 1))
+        seconds = LAG if fate.fault is Fault.ACCEPT_LATE else SLOW_ANSWER
+        yield Strike(kind=KINDS[fate.fault], operation=CHARGE, subject=reference, nth=nth, seconds=seconds, retry_after=RETRY_AFTER)
+    if fate.fault in {Fault.DECLINE, Fault.REFUSE_SILENT}:  # whoever comes again hears the no
+        yield Strike(kind=FaultKind.DECLINE, operation=CHARGE, subject=reference)

@@ -1,4 +1,8 @@
-"""A provider: a process of its own that speaks HTTP on loopback, and leaves when whoever started it does."""
+"""A provider: a process of its own that speaks HTTP on loopback, and leaves when whoever started it does.
+
+`FakeProvider.serve()` would do for a test. Here the wire is the demo's own: a request tells when it was sent, and the journal, from which
+the table is counted, must know whether the caller was still there when the answer was ready.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +16,11 @@ import sys
 import time
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Lock, Thread
+from threading import Thread
 from typing import ClassVar
 
-from examples.payment_flow.books import CHARGE, HUNG_UP, INQUIRY, Books, Reply
-from examples.payment_flow.haste import SPEED, journal_time
+from examples.payment_flow.books import CHARGE, HUNG_UP, INQUIRY, Books, end_of
+from examples.payment_flow.haste import SPEED, HastyClock, journal_time
 from examples.payment_flow.script import PATIENCE, script
 
 NO_LINGER = struct.pack("ii", 1, 0)  # close() sends a reset
@@ -39,70 +43,60 @@ class Handler(BaseHTTPRequestHandler):
     wbufsize = -1
     disable_nagle_algorithm = True
     books: ClassVar[Books]
-    lock: ClassVar[Lock] = Lock()
 
     def do_POST(self) -> None:
         """Charge."""
         came = journal_time()
         order = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        reference, key = order["reference"], self.headers.get("Idempotency-Key")
-        if came - order["sent_at"] > PATIENCE:  # as on a machine that is far too busy
+        reference = order["reference"]
+        if self.books.too_old(reference, came - order["sent_at"]):  # as on a machine that is far too busy
             self._note(reference, CHARGE, came, "too old")
             self.close_connection = True
             return
-        with self.lock:
-            reply = self.books.take(reference, key)
+        reply = self.books.take(reference, self.headers.get("Idempotency-Key"))
         time.sleep(reply.wait / SPEED)
-        spoken = reply.status is not None and reply.status > 0
-        self._note(reference, CHARGE, came, HUNG_UP if spoken and hung_up(self.connection) else reply.end)
-        if reply.status is None:
-            self._say_nothing(reply, reference, key, sent_at=order["sent_at"])
-        elif reply.status < 0:
+        receipt = reply.receipt
+        self._note(reference, CHARGE, came, HUNG_UP if receipt is not None and hung_up(self.connection) else end_of(reply))
+        if receipt is not None:
+            self._answer(receipt.status, {"status": receipt.result, "reference": reference}, receipt.retry_after)
+        elif reply.how == "reset":
             self._reset()
         else:
-            self._answer(reply.status, {"status": reply.body, "reference": reference})
+            self._say_nothing()
 
     def do_GET(self) -> None:
         """Show the books, or what became of one payment."""
         came = journal_time()
-        with self.lock:
-            if self.path == "/books":
-                status, body = 200, dict(self.books.page())
-            else:
-                reference = self.path.removeprefix("/payments/")
-                found = self.books.find(reference)
-                self.books.note(reference, INQUIRY, came=came, left=journal_time(), end=found or "not found")
-                status, body = (200, {"status": found}) if found else (404, {"status": "not_found"})
-        self._answer(status, body)
+        if self.path == "/books":
+            self._answer(200, self.books.page())
+            return
+        reference = self.path.removeprefix("/payments/")
+        found = self.books.find(reference)
+        self._note(reference, INQUIRY, came, found or "not found")
+        self._answer(200 if found else 404, {"status": found or "not_found"})
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the server's own word
         """Keep quiet."""
 
     def _note(self, reference: str, errand: str, came: float, end: str) -> None:
-        with self.lock:
-            self.books.note(reference, errand, came=came, left=journal_time(), end=end)
+        self.books.note(reference, errand, came=came, left=journal_time(), end=end)
 
-    def _say_nothing(self, reply: Reply, reference: str, key: str | None, *, sent_at: float) -> None:
+    def _say_nothing(self) -> None:
         self.close_connection = True
-        if reply.book_after is not None:
-            time.sleep(reply.book_after / SPEED)
-            with self.lock:
-                if journal_time() - sent_at <= PATIENCE:
-                    self.books.book(reference, key)
-        time.sleep((PATIENCE - (reply.book_after or 0.0)) / SPEED)
+        time.sleep(PATIENCE / SPEED)
 
     def _reset(self) -> None:
         self.close_connection = True
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
         socket.close(self.connection.detach())
 
-    def _answer(self, status: int, body: object) -> None:
+    def _answer(self, status: int, body: object, retry_after: float | None = None) -> None:
         content = json.dumps(body).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(content)))
-        if status == 503:
-            self.send_header("Retry-After", "2")
+        if retry_after is not None:
+            self.send_header("Retry-After", f"{retry_after:g}")
         self.end_headers()
         self.wfile.write(content)
 
@@ -125,7 +119,7 @@ def main() -> None:
     parser.add_argument("--payments", type=int, required=True)
     told = parser.parse_args()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle: it still wants the books
-    Handler.books = Books(told.name, script(told.seed, told.payments))
+    Handler.books = Books(told.name, script(told.seed, told.payments), HastyClock())
     server = Server(("127.0.0.1", 0), Handler)
     Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
     with suppress(BrokenPipeError):

@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from examples.payment_flow.books import CHARGE, HUNG_UP, INQUIRY, Books
+from examples.payment_flow.books import CHARGE, HUNG_UP, INQUIRY, Books, end_of
 from examples.payment_flow.contest import TIMEOUT, Run, Wire, send_all
 from examples.payment_flow.script import PATIENCE, PROVIDERS
 from finresilience.policies.base import chance
 from finresilience.testing import run_virtual
+from finresilience.testing.provider import How
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from examples.payment_flow.books import Reply
     from examples.payment_flow.contest import Contestant
     from examples.payment_flow.script import Payment
+    from finresilience.testing.provider import Reply
 
 
 def now() -> float:
@@ -28,49 +29,36 @@ def now() -> float:
 
 
 class VirtualProviders:
-    """Answers for all providers as `provider.py` does for one."""
+    """Answers for all providers as `provider.py` does for one; their time is that of the virtual loop, which rules."""
 
     def __init__(self, payments: Sequence[Payment]) -> None:
         self.books = {name: Books(name, payments) for name in PROVIDERS}
-        self._late: set[asyncio.Task[None]] = set()
 
     async def __call__(self, request: httpx.Request) -> httpx.Response:
         books = self.books[request.url.host]
         if request.method == "GET":
             return self._asked(books, request.url.path.removeprefix("/payments/"))
-        reference, key, came = json.loads(request.content)["reference"], request.headers.get("Idempotency-Key"), now()
-        reply = books.take(reference, key)
-        return await self._answer(books, reply, request, reference, key, came)
+        reference, came = json.loads(request.content)["reference"], now()
+        reply = books.take(reference, request.headers.get("Idempotency-Key"))
+        return await self._answer(books, reply, request, reference, came)
 
     def _asked(self, books: Books, reference: str) -> httpx.Response:
         found = books.find(reference)
         books.note(reference, INQUIRY, came=now(), left=now(), end=found or "not found")
         return httpx.Response(200, json={"status": found}) if found else httpx.Response(404)
 
-    async def _answer(
-        self, books: Books, reply: Reply, request: httpx.Request, reference: str, key: str | None, came: float
-    ) -> httpx.Response:
-        if reply.status is None:
-            books.note(reference, CHARGE, came=came, left=came, end=reply.end)
-            if reply.book_after is not None:
-                task = asyncio.create_task(self._book_late(books, reference, key, reply.book_after))
-                self._late.add(task)
-                task.add_done_callback(self._late.discard)
-        elif reply.status > 0 and reply.wait <= TIMEOUT:
+    async def _answer(self, books: Books, reply: Reply, request: httpx.Request, reference: str, came: float) -> httpx.Response:
+        receipt = reply.receipt
+        if receipt is not None and reply.wait <= TIMEOUT:
             await asyncio.sleep(reply.wait)
-            books.note(reference, CHARGE, came=came, left=now(), end=reply.end)
-            headers = {"Retry-After": "2"} if reply.status == 503 else {}
-            return httpx.Response(reply.status, headers=headers, json={"status": reply.body}, request=request)
-        else:
-            books.note(reference, CHARGE, came=came, left=came + reply.wait, end=HUNG_UP if reply.status > 0 else reply.end)
-        if reply.status == -1:
+            books.note(reference, CHARGE, came=came, left=now(), end=end_of(reply))
+            headers = {} if receipt.retry_after is None else {"Retry-After": f"{receipt.retry_after:g}"}
+            return httpx.Response(receipt.status, headers=headers, json={"status": receipt.result}, request=request)
+        books.note(reference, CHARGE, came=came, left=came + reply.wait, end=end_of(reply) if receipt is None else HUNG_UP)
+        if reply.how is How.RESET:
             raise httpx.ReadError("connection reset", request=request)
         await asyncio.sleep(TIMEOUT)
         raise httpx.ReadTimeout("no answer", request=request)
-
-    async def _book_late(self, books: Books, reference: str, key: str | None, after: float) -> None:
-        await asyncio.sleep(after)
-        books.book(reference, key)
 
 
 def compete(make: Callable[[Wire], Contestant], payments: Sequence[Payment], seed: int = 0) -> Run:
