@@ -12,6 +12,8 @@ from finresilience.errors import DecorationError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from finresilience.policies.plan import Plan
+
 MARK = "__finresilience__"  # on a guarded function: (the plan that guards it, the function inside, a reference to itself)
 
 
@@ -80,6 +82,11 @@ def bare(fn: Callable[..., Any], plan: object) -> Callable[..., Any]:
     owner = getattr(fn, "__self__", None)
     inner: Callable[..., Any] = mark[1]
     return inner if owner is None else partial(inner, owner)
+
+
+def inmost(fn: Callable[..., Any], plan: Plan, *, awaits: bool) -> Callable[..., Any]:
+    """Return what this plan calls for a function that it does not guard yet: `fn`, or its innermost policy round it."""
+    return fn if plan.innermost is None else plan.innermost.around_function(fn, plan.owner.name, awaits=awaits)
 
 
 def refuse_generator(fn: object, method: str) -> Kind:

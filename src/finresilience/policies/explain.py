@@ -128,5 +128,6 @@ def _warnings(plan: Plan, inner_attempts: int) -> list[str]:
         (plan.inside is not None, "an order of your own: policies on one side of the break do not know of those on the other"),
         (plan.retry is not None and plan.effect is Effect.UNSAFE, "UNSAFE: only what is known not to have happened is tried again"),
         (plan.effect is not Effect.READ and plan.inquiry is None, "no inquiry: unknown outcomes are left to reconciliation"),
+        (plan.innermost is not None, "" if plan.innermost is None else plan.innermost.warning()),
     )
     return [text for holds, text in found if holds]

@@ -1,4 +1,7 @@
-"""What a call passes through besides the breaker and the retries: gates before each attempt, stages round the whole call."""
+"""What a call passes through besides the breaker and the retries: gates before each attempt, stages round the whole call.
+
+And what stands inside of everything: in tests, trouble made on purpose.
+"""
 
 from __future__ import annotations
 
@@ -48,4 +51,16 @@ class Stage(Protocol):
         self, plan: Plan, go: Callable[[], Awaitable[Outcome[Any]]], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Outcome[Any]:
         """Return how the call ended, seen from outside of this stage."""
+        ...
+
+
+class Innermost(Protocol):
+    """Stands round the function itself, inside of every policy, so that what it does looks to them as if the provider had done it."""
+
+    def around_function(self, fn: Callable[..., Any], operation: str, *, awaits: bool) -> Callable[..., Any]:
+        """Return what is called in place of `fn` for this operation, and awaited where `awaits`."""
+        ...
+
+    def warning(self) -> str:
+        """Return what `explain` says of it."""
         ...

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, Protocol, TypeVar, o
 from finresilience._checks import refuse
 from finresilience.errors import DecorationError
 from finresilience.policies.base import F, Policy
-from finresilience.policies.decorate import Kind, bare, dress, kind_of, refuse_async, refuse_generator
+from finresilience.policies.decorate import Kind, bare, dress, inmost, kind_of, refuse_async, refuse_generator
 from finresilience.policies.lanes import sync_lane
 from finresilience.policies.shells import arun, run, settled
 
@@ -76,10 +76,10 @@ class Guarding(Policy):
         elif kind is Kind.ASYNC:
             from finresilience.policies.alanes import async_lane
 
-            guarded = async_lane(self._plan, fn)
+            guarded = async_lane(self._plan, inmost(fn, self._plan, awaits=True))
         else:
             self._check_sync()
-            guarded = sync_lane(self._plan, fn)
+            guarded = sync_lane(self._plan, inmost(fn, self._plan, awaits=False))
         dressed: Any = dress(guarded, fn, self._plan)
         return dressed  # type: ignore[no-any-return]  # it has the signature of fn, by construction
 
@@ -102,13 +102,13 @@ class Guarding(Policy):
         """
         refuse_async(fn, "call")
         self._check_sync()
-        answer: R = settled(run(self._plan, bare(fn, self._plan), args, kwargs))
+        answer: R = settled(run(self._plan, inmost(bare(fn, self._plan), self._plan, awaits=False), args, kwargs))
         return answer
 
     async def acall(self, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Await `fn` guarded and return its answer, or raise as the laws of outcomes say."""
         refuse_generator(fn, "acall")
-        answer: R = settled(await arun(self._plan, bare(fn, self._plan), args, kwargs))
+        answer: R = settled(await arun(self._plan, inmost(bare(fn, self._plan), self._plan, awaits=True), args, kwargs))
         return answer
 
     def outcome(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Outcome[R]:
@@ -119,9 +119,9 @@ class Guarding(Policy):
         """
         refuse_async(fn, "outcome")
         self._check_sync()
-        return run(self._plan, bare(fn, self._plan), args, kwargs)
+        return run(self._plan, inmost(bare(fn, self._plan), self._plan, awaits=False), args, kwargs)
 
     async def aoutcome(self, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> Outcome[R]:
         """Await `fn` guarded and return how it ended. Raises nothing but what is no `Exception`, and misuse."""
         refuse_generator(fn, "aoutcome")
-        return await arun(self._plan, bare(fn, self._plan), args, kwargs)
+        return await arun(self._plan, inmost(bare(fn, self._plan), self._plan, awaits=True), args, kwargs)

@@ -27,8 +27,9 @@ _ORDER: Final = {
     "Bulkhead": "the time in a queue must not count as the provider's silence",
     "Timeout": "",
 }
-_PLACES: Final = tuple(_ORDER)
-_ROLES: Final = tuple(place for place in _PLACES if place != "quota")
+_INNERMOST: Final = "Chaos"  # trouble made on purpose, in tests: whatever it does must look to all of the above as if the provider had
+_PLACES: Final = (*_ORDER, _INNERMOST)
+_ROLES: Final = tuple(place for place in _ORDER if place != "quota")
 _WHOLE: Final = frozenset({"Hedge", "CircuitBreaker", "Retry"})  # a limiter outside one of these is asked once for the whole call
 Places: TypeAlias = "list[dict[str, Any]]"
 
@@ -43,6 +44,11 @@ def placed(policies: tuple[Policy, ...], *, allow_order: bool) -> Places:
         ConfigurationError: if one is no policy, stands twice, or stands where it does harm.
     """
     roles = [_role(policy) for policy in policies]
+    if _INNERMOST in roles[:-1]:
+        message = (
+            f"{_INNERMOST} stands innermost, next to the function, in every order: what it does must look as if the provider had done it"
+        )
+        raise ConfigurationError(message)
     places = ["quota" if role == "RateLimiter" and not _WHOLE & set(roles[at:]) else role for at, role in enumerate(roles)]
     for place in _PLACES:
         if places.count(place) > 1:
@@ -65,7 +71,7 @@ def _disorder(outer: str, inner: str, place: str) -> ConfigurationError:
 
 def _role(policy: object) -> str:
     role = policy.role if isinstance(policy, Guarding) else ""
-    if role not in _ROLES:
+    if role not in _ROLES and role != _INNERMOST:
         message = f"a Pipeline takes policies ({', '.join(_ROLES)}), outermost first, not a {type(policy).__name__}"
         raise ConfigurationError(message)
     # A breaker keeps its rules for calls outside the pipeline; others would silently lose what they were told.
@@ -89,6 +95,7 @@ def planned(
 ) -> Plan:
     """Return the plan of these places; what belongs to the whole call is the outermost one's."""
     plan: Plan | None = None
+    innermost = places[-1].get(_INNERMOST)
     for number, at in reversed(list(enumerate(places))):
         outermost = number == 0
         plan = Plan(
@@ -101,6 +108,7 @@ def planned(
             stages=tuple(at[place] for place in ("Fallback", "RateLimiter") if place in at),
             hedge=at.get("Hedge"),
             inside=plan,
+            innermost=innermost if outermost else None,
             classifier=classifier,
             effect=effect,
             key_of=key_of if outermost else None,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from finresilience.classify.classifier import ErrorClassifier
     from finresilience.policies.base import Policy
     from finresilience.policies.breaker import CircuitBreaker
-    from finresilience.policies.gates import Gate, Stage
+    from finresilience.policies.gates import Gate, Innermost, Stage
     from finresilience.policies.hedge import Hedge
     from finresilience.policies.inquiry import Inquiry
     from finresilience.policies.per import PerKey
@@ -82,6 +82,7 @@ class Plan:
         "gates",
         "hedge",
         "hushed",
+        "innermost",
         "inquiry",
         "inside",
         "key_of",
@@ -113,6 +114,7 @@ class Plan:
         stages: tuple[Stage, ...] = (),
         hedge: Hedge | None = None,
         inside: Plan | None = None,
+        innermost: Innermost | None = None,
         classifier: ErrorClassifier | None = None,
         effect: Effect = Effect.UNSAFE,
         key_of: Callable[..., str | None] | None = None,
@@ -132,6 +134,7 @@ class Plan:
         self.hedge: Hedge | None = hedge
         self.staged: bool = bool(stages) or hedge is not None
         self.inside: Plan | None = inside  # the rest of a pipeline whose order is its owner's own: it guards the function, and we guard it
+        self.innermost: Innermost | None = innermost  # put round the function by whoever takes it from the caller, see `inmost`
         self.hushed: bool = False  # True: whoever stands outside says what became of the call
         # A gate alone judges nothing: it has no rules, and passes on whatever comes out of the function.
         self.lone: bool = not speaks and breaker is None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, final
 from finresilience._checks import name_of, refuse
 from finresilience.errors import ConfigurationError, DecorationError
 from finresilience.policies.base import Policy
-from finresilience.policies.decorate import MARK, Kind, bare, kind_of
+from finresilience.policies.decorate import MARK, Kind, bare, inmost, kind_of
 from finresilience.policies.plan import Plan
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def guarded(fn: Callable[..., Any]) -> tuple[Plan, Callable[..., Any]] | None:
     if not isinstance(plan, Plan) or plan.lone:  # a lone gate judges nothing
         return None
     inner = bare(fn, plan)
-    return None if inner is fn else (plan, inner)
+    return None if inner is fn else (plan, inmost(inner, plan, awaits=kind_of(fn) is Kind.ASYNC))
 
 
 def check_stages(route: str, plan: Plan | None) -> None:
