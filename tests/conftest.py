@@ -1,11 +1,49 @@
-"""Profiles for property tests: a short one for every run, a long one for `make deep`. Each failure prints how to replay it."""
+"""Profiles for property tests: a short one for every run, a long one for `make deep`. Each failure prints how to replay it.
+
+And the watch over the real clock: a unit test that waits for it fails.
+"""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
+import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.real_time import nobody_waits, watch
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
 
 settings.register_profile("short", max_examples=60, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("deep", max_examples=5_000, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("deep" if os.environ.get("FINRESILIENCE_DEEP") else "short")
+
+IN_REAL_TIME: Final = {
+    "integration": "real servers, sockets and processes, which take the time they take",
+    "concurrency/test_bulkhead_mixes.py": "free-running threads, asyncio loops and trio runs meet at one gate, by the machine's clock",
+}
+"""Where tests may wait for the real clock, below tests/, and why."""
+
+_TESTS: Final = Path(__file__).parent
+
+
+def may_take_real_time(path: Path) -> bool:
+    """Return whether the tests in this file may wait for the real clock."""
+    return any(path.is_relative_to(_TESTS / name) for name in IN_REAL_TIME)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Watch from before the first test until after the last."""
+    config.add_cleanup(watch())
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Fail a unit test that waited for the real clock."""
+    if may_take_real_time(item.path) or not item.path.is_relative_to(_TESTS):
+        return (yield)
+    with nobody_waits():
+        return (yield)

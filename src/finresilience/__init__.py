@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from finresilience.cores.limiter import RateRule, SlidingWindow, TokenBucket
     from finresilience.cores.trip import ConsecutiveFailures, FailureCount, FailureRate, SlowRate, TripRule
     from finresilience.cores.window import CountWindow, Tally, TimeWindow
+    from finresilience.durable.messages import OutboxMessage
+    from finresilience.durable.relay import Relay
     from finresilience.errors import (
         AttemptOverError,
         BulkheadFullError,
@@ -179,6 +181,7 @@ __all__ = [
     "NotFound",
     "Ok",
     "OpenFor",
+    "OutboxMessage",
     "Outcome",
     "OutcomeUnknown",
     "Pipeline",
@@ -194,6 +197,7 @@ __all__ = [
     "Refused",
     "RefusedError",
     "Registry",
+    "Relay",
     "ResultError",
     "RetriesExhausted",
     "Retry",
@@ -238,6 +242,8 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Relay": "durable.relay",
+    "OutboxMessage": "durable.messages",
     "AttemptOverError": "errors",
     "Backoff": "cores.backoff",
     "Budget": "cores.budget",

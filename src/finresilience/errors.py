@@ -18,6 +18,7 @@
     ├── InvalidMoneyError (ValueError)
     └── CurrencyMismatchError (TypeError)
 
+The stores in `finresilience.durable`, and the proof kit, raise errors of their own under the same root.
 Each message says what happened, what is now true of the money, and what to do next. None carries a key, a secret or
 an account number.
 """

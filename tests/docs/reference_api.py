@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ast
+from importlib import import_module
 
 import finresilience
-from finresilience import testing
+from finresilience import durable, testing
 from tests.docs.source import Definition, definition, is_property, maker, member, parameters, section, signature, summary
 
 GROUPS: dict[str, tuple[str, ...]] = {
@@ -120,10 +121,13 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "SlotAwaited",
         "RateChanged",
     ),
+    "The outbox": ("OutboxMessage", "Relay"),
 }
 OTHER_ROOMS: dict[str, tuple[str, ...]] = {
     "finresilience.classify": ("declines_classifier", "sockets_classifier", "Rule"),
-    "finresilience.testing": tuple(testing.__all__),
+    "finresilience.durable": tuple(durable.__all__),
+    "finresilience.testing": tuple(name for name in testing.__all__ if name not in testing._ROOMS),
+    **{f"finresilience.testing.{room}": tuple(import_module(f"finresilience.testing.{room}").__all__) for room in sorted(testing._ROOMS)},
 }
 FACE = ("__call__", "call", "acall", "outcome", "aoutcome")
 MEMBERS: dict[str, tuple[str, ...]] = {
@@ -182,6 +186,9 @@ PLAIN = {  # names that are neither class nor function
     "UNKNOWN": "`Classification.UNKNOWN`: it may have been applied.",
     "Outcome": "`Ok | Declined | Failed | Unknown | Refused`: how a call can end.",
     "Story": "the clients of one schedule, and the check that must hold at its end.",
+    "STANDING": "the laws that `check` and `watch` hold where none is named.",
+    "Claim": "`Claimed | Replay | InProgress | Mismatch | Indeterminate`: what a claim is told.",
+    "Seen": "`Fresh | Duplicate | Underway | Stale | Parked`: what the inbox says of a message.",
     "Rule": "a `Classification`, a `Verdict`, or a function from the error or answer to one of them or None.",
 }
 CHOSEN_LATER: dict[tuple[str, str], object] = {  # what None stands for
@@ -215,8 +222,10 @@ def names() -> str:
 
 def _home(room: str, name: str) -> str:
     """Return the module that `name` is written in, as the front doors tell it."""
-    if room == "finresilience.testing":
-        return f"testing.{testing._HOMES[name]}"
+    if room not in {"finresilience", "finresilience.classify"}:
+        thing = getattr(import_module(room), name)
+        home = thing.__module__ if callable(thing) else f"{room}.{getattr(import_module(room), '_HOMES', {}).get(name, '')}"
+        return str(home).removeprefix("finresilience.").removesuffix(".")
     home = "_currencies" if name == "Exponents" else finresilience._HOMES.get(name, "classify")  # money hands it on
     table = name.removesuffix("_classifier")
     return home if home != "classify" else f"classify.{table if table != name else 'classifier'}"

@@ -34,6 +34,7 @@ from finresilience import (
 from finresilience.policies.gates import Gate, Stage
 from finresilience.policies.guarding import Guarding
 from finresilience.policies.plan import Plan
+from finresilience.testing import instant
 from tests.laws.sabotage import each_kill, kills, nothing
 from tests.laws.worlds import RULES, Down, Lost, No, Provider, both_loops, on, still
 
@@ -368,7 +369,8 @@ def test_a_gate_alone_judges_nothing(wait: float) -> None:
             gate = Turnstile(wait)
             provider = Provider(end)
             try:
-                assert (gate(provider.charge)("pay_1") if way else gate.call(provider.charge, "pay_1")) is answer
+                with instant():
+                    assert (gate(provider.charge)("pay_1") if way else gate.call(provider.charge, "pay_1")) is answer
             except (Down, Lost, No) as error:
                 assert error is end
             assert gate.inside == 0

@@ -65,7 +65,7 @@ def test_a_thread_of_ones_own_knows_no_clock(backend: Any) -> None:
 def stands_idle(thread: int) -> bool:
     """Say whether the event loop in that thread waits in its selector, other than for a mere look."""
     frame = sys._current_frames()[thread]
-    return frame.f_code.co_name in {"select", "get_events"} and bool(frame.f_locals.get("timeout"))
+    return frame.f_code.co_name in {"select", "get_events", "poll"} and bool(frame.f_locals.get("timeout"))
 
 
 def time_jumps_once_a_hold_is_released(backend: Any, patience: float = 30.0) -> None:

@@ -40,6 +40,17 @@ def test_a_hundred_thread_hops_give_no_false_timeout(backend: Any) -> None:
 
 
 @both
+def test_ten_thousand_thread_hops_give_no_false_timeout(backend: Any) -> None:
+    async def scenario() -> float:
+        for number in range(10_000):
+            with anyio.fail_after(1):
+                await to_thread.run_sync(sum, range(number % 100 * 20))  # from nothing to a tenth of a millisecond
+        return ruling_clock().monotonic()
+
+    assert run_virtual(scenario, backend=backend) == 0.0
+
+
+@both
 def test_nor_do_hops_side_by_side(backend: Any) -> None:
     async def scenario() -> float:
         return await hops(25, at_once=8)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -33,7 +34,13 @@ def test_every_public_name_is_there(name: str) -> None:
 
 
 def test_the_list_of_names_is_sorted_and_whole() -> None:
-    assert testing.__all__ == sorted(testing._HOMES)
+    assert testing.__all__ == sorted([*testing._HOMES, *testing._ROOMS])
+
+
+def test_no_name_is_that_of_a_module_which_would_take_its_place_once_imported() -> None:
+    files = {path.stem for path in Path(testing.__file__).parent.iterdir()}
+    assert not files & {*testing._HOMES}
+    assert files >= testing._ROOMS
 
 
 def test_another_name_is_an_attribute_error() -> None:

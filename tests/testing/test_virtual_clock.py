@@ -14,10 +14,11 @@ import pytest
 import trio
 from hypothesis import given, strategies as st
 
+from finresilience import Effect, FullJitter, Pipeline, Retry
 from finresilience.clock import obey, ruling_clock
 from finresilience.errors import ConfigurationError
 from finresilience.testing import VirtualClock, on_asyncio, run_virtual
-from finresilience.testing.virtual import settled
+from finresilience.testing.thread_time import settled
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -162,6 +163,63 @@ def test_settling_is_never_early_and_hardly_late(when: float) -> None:
 def test_float_noise_settles_on_the_whole_nanosecond_above() -> None:
     assert settled(0.1 + 0.7) == 0.8
     assert settled(0.1 + 0.2) == 0.1 + 0.2  # 0.3 would be early
+
+
+def nested(limits: list[float], work: float) -> tuple[list[str], float]:
+    """Sleep for `work` seconds within nested limits, outermost first; return whose limit ended it, and when, as both backends say."""
+
+    async def scenario() -> tuple[list[str], float]:
+        ended: list[str] = []
+
+        async def within(rest: list[float]) -> None:
+            if not rest:
+                await ruling_clock().sleep(work)
+                return
+            try:
+                with anyio.fail_after(rest[0]):
+                    await within(rest[1:])
+            except TimeoutError:
+                ended.append(str(rest[0]))
+                raise
+
+        try:
+            await within(limits)
+        except TimeoutError:
+            pass
+        return ended, ruling_clock().monotonic()
+
+    told: tuple[list[str], float] = on_both(scenario)
+    return told
+
+
+@given(st.lists(st.integers(1, 10**6), min_size=1, max_size=5, unique=True), st.integers(1, 10**6))
+def test_of_nested_deadlines_the_nearest_ends_it_at_its_very_time(micros: list[int], work: int) -> None:
+    limits, least = [number / 1000 for number in micros], min(micros)
+    ended, at = nested(limits, work / 1000 + 1e-7)  # no tie
+    if least <= work:
+        assert ended == [str(limit) for limit in limits[: limits.index(least / 1000) + 1][::-1]]
+        assert at == least / 1000
+    else:
+        assert (ended, at) == ([], settled(work / 1000 + 1e-7))
+
+
+def test_a_virtual_year_of_retries_ends_on_the_day() -> None:
+    async def a_year() -> tuple[int, float]:
+        attempts = 0
+
+        async def charge() -> None:
+            nonlocal attempts
+            attempts += 1
+            if attempts % 4:
+                raise ConnectionRefusedError  # surely not sent
+
+        guarded = Pipeline("acme", Retry(attempts=4, backoff=FullJitter(base=60.0, cap=3600.0)), effect=Effect.READ, listeners=[])
+        for day in range(1, 366):
+            await guarded.acall(charge)
+            await ruling_clock().sleep(day * 86_400 - ruling_clock().monotonic())
+        return attempts, ruling_clock().monotonic()
+
+    assert on_both(a_year) == (4 * 365, 365 * 86_400)
 
 
 @both

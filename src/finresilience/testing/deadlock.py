@@ -18,15 +18,17 @@ _AWAITING: Final = (AsyncGeneratorType, CoroutineType, GeneratorType)
 _SHOWN: Final = 5
 
 
-def deadlock(coroutines: Iterable[tuple[str, Any]], *, why: str, patience: float) -> DeadlockError:
-    """Return the error that names the tasks and the lines on which they wait."""
+def deadlock(coroutines: Iterable[tuple[str, Any]], *, why: str, patience: float, threads: int = 0) -> DeadlockError:
+    """Return the error that names the tasks and the lines on which they wait, and tells how many threads wait on the clock."""
     waiting = sorted(f"{name} at {_where(coroutine)}" for name, coroutine in coroutines)
     more = f" and {len(waiting) - _SHOWN} more" if len(waiting) > _SHOWN else ""
+    more += f", and {threads} threads for a signal on this clock" if threads else ""
     fact = f"{why} for {patience:g} real seconds" if why else "nothing is ready, no timer is set and no work is out in a thread"
     return DeadlockError(
         f"virtual time stands still: {fact}.\n"
         f"  Waiting: {'; '.join(waiting[:_SHOWN])}{more}.\n"
-        "  If a thread or a server of your own is to wake them, say so: `with VirtualClock.current().hold():` around that work."
+        "  If a thread or a server of your own is to wake them, say so: `with VirtualClock.current().hold():` around that work.",
+        waited=bool(why),
     )
 
 

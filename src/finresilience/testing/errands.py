@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from threading import Event, local
+from threading import local
 from typing import TYPE_CHECKING, Any, Final, final
 
 if TYPE_CHECKING:
@@ -22,6 +22,10 @@ class Errand:
     def __init__(self, clock: VirtualClock, waited_for: Callable[[], bool]) -> None:
         self.clock: VirtualClock = clock
         self.waited_for: Callable[[], bool] = waited_for
+
+    def lends(self) -> bool:
+        """Return whether its hold is there to be lent, while its thread waits for the loop."""
+        return self.waited_for()
 
 
 class _Thread(local):
@@ -71,15 +75,3 @@ class Hold:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /) -> None:
         self.release()
-
-
-@final
-class Sleeper:
-    """A thread that sleeps on a virtual clock. Internal."""
-
-    __slots__ = ("errand", "stranded", "woken")
-
-    def __init__(self, errand: Errand | None) -> None:
-        self.errand: Errand | None = errand
-        self.stranded: bool = False
-        self.woken: Event = Event()

@@ -169,7 +169,13 @@ class _World:
     def _counterexample(self, failure: Exception) -> CounterexampleError:
         many = "".join(f", clients={number}" for number in self._many)
         replay = f"exhaust({name_of(self._scenario)}{many}, replay={self.schedule()!r})"
-        return CounterexampleError(failure, replay, schedule=self.schedule())
+        record = {
+            "kind": "exhaust",
+            "scenario": name_of(self._scenario),
+            "clients": self._many[0] if self._many else None,
+            "schedule": self.schedule(),
+        }
+        return CounterexampleError(failure, replay, schedule=self.schedule(), record=record)
 
 
 def _stepper(client: Any) -> Any:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import selectors
+import sys
 from contextlib import suppress
 from functools import partial
 from math import inf, ulp
-from typing import TYPE_CHECKING, Any, TypeVar, cast, final
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, cast, final
 
 import anyio
 
 from finresilience.testing.deadlock import deadlock
+from finresilience.testing.drivers import answered_by_a_server, answered_by_a_thread
 from finresilience.testing.errands import Errand
 from finresilience.testing.workers import held_workers, on_errand
 
@@ -20,9 +22,11 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable, Mapping
 
     from finresilience.testing.chance import Chance
+    from finresilience.testing.errands import Hold
     from finresilience.testing.virtual import VirtualClock
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 
 def run(main: Callable[[], Awaitable[T]], *, clock: VirtualClock, chance: Chance, patience: float) -> T:
@@ -53,6 +57,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._chance = chance
         self._patience = patience
         self._later: list[Any] = []
+        self._asked: dict[Hashable, Hold] = {}  # what waits for a server
         self._poller = _Poller(self)
         super().__init__(cast("selectors.BaseSelector", self._poller))
         self._clock_resolution = ulp(self._now)
@@ -89,6 +94,37 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         future.add_done_callback(lambda _: hold.release())
         return future
 
+    def create_future(self) -> asyncio.Future[Any]:
+        """Return a new future; it holds the time if the driver of a database makes it, whose own thread, or server, will answer."""
+        future = super().create_future()
+        frame = sys._getframe(1)
+        if answered_by_a_thread(frame):
+            hold = self.clock.hold()
+            hold.take()
+            future.add_done_callback(lambda _: hold.release())
+        elif answered_by_a_server(frame):
+            self._asked[future] = hold = self.clock.hold()
+            hold.take()
+            future.add_done_callback(self._answered)
+        return future
+
+    def add_reader(self, fd: Any, callback: Callable[[*Ts], Any], *args: *Ts) -> None:
+        """Watch a descriptor; it holds the time if the driver of a database waits by it for its server's answer."""
+        super().add_reader(fd, callback, *args)
+        if answered_by_a_server(sys._getframe(1)) and fd not in self._asked:
+            self._asked[fd] = hold = self.clock.hold()
+            hold.take()
+
+    def remove_reader(self, fd: Any) -> bool:
+        """Watch a descriptor no more."""
+        self._answered(fd)
+        return bool(super().remove_reader(fd))
+
+    def _answered(self, what: Hashable) -> None:
+        hold = self._asked.pop(what, None)
+        if hold is not None:
+            hold.release()
+
     async def shutdown_default_executor(self, *args: Any) -> None:
         """Join the executor's threads, in real time."""
         with self.clock.hold():
@@ -103,7 +139,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         if events or timeout == 0 or self._ready or self._later:
             return events
         if self.clock.held > 0:
-            return poll(self._patience) or self._give_up(f"{self.clock.held} held pieces of work brought no news")
+            return poll(self._patience) or self._without_servers()
         timer = self._scheduled[0]._when if self._scheduled else inf
         if self.clock.jump(self, timer):
             return []
@@ -118,9 +154,18 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._ready.clear()
         self._ready.extend((*others, *now))  # callbacks keep the order that asyncio promises; tasks were promised none
 
+    def _without_servers(self) -> list[Any]:
+        """Let servers hold the time no more that were silent all our patience: they may wait for a lock that only later work gives back."""
+        if not self._asked:
+            return self._give_up(f"{self.clock.held} held pieces of work brought no news")
+        for what in list(self._asked):
+            self._answered(what)
+        return []
+
     def _give_up(self, why: str) -> list[Any]:
+        threads = self.clock.strand()
         coroutines = ((task.get_name(), task.get_coro()) for task in asyncio.all_tasks(self))
-        raise deadlock(coroutines, why=why, patience=self._patience)
+        raise deadlock(coroutines, why=why, patience=self._patience, threads=threads)
 
 
 @final

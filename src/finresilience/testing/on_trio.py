@@ -132,9 +132,10 @@ class TrioDriver(trio.abc.Instrument):
     def _give_up(self, why: str) -> None:
         """Cancel the run; if it stands still again, break its shields, then its waits, for an error in the loop itself leaves ruins."""
         tasks = _tasks(self._main)
+        threads = self._clock.strand()
         if self.dead is None:
             named = ((self._name if task is self._main else task.name, task.coro) for task in tasks)
-            self.dead = deadlock(named, why=why, patience=self._patience)
+            self.dead = deadlock(named, why=why, patience=self._patience, threads=threads)
             self._scope.cancel()
             return
         self._rounds += 1

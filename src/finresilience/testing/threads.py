@@ -127,6 +127,7 @@ class _Lines:
         self.files: dict[str, bool] = {_file_of(scenario): True}
         self.told = ", opcodes=True" if opcodes else ""  # for the line that replays
         modules = list(modules)
+        self.record = {"opcodes": opcodes, "modules": [getattr(module, "__name__", "?") for module in modules]}
         if modules:
             self.told += f", modules=[{', '.join(getattr(module, '__name__', '?') for module in modules)}]"
         for module in modules:
@@ -222,7 +223,8 @@ class _Run:
             raise failure
         if failure is not None:
             replay = f"explore_threads({name_of(self._scenario)}, seeds=[{self._seed}]{self._lines.told})"
-            raise CounterexampleError(failure, replay, schedule=schedule, seed=self._seed) from failure
+            record = {"kind": "explore_threads", "scenario": name_of(self._scenario), "seed": self._seed, **self._lines.record}
+            raise CounterexampleError(failure, replay, schedule=schedule, seed=self._seed, record=record) from failure
         return schedule
 
     def _wait(self) -> None:

@@ -3,48 +3,34 @@
 from __future__ import annotations
 
 import sys
-from contextlib import contextmanager, suppress
+from contextlib import nullcontext
 from functools import partial
-from heapq import heappop, heappush
 from inspect import isawaitable
-from math import inf, ulp
-from threading import Lock, get_ident, local
-from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias, TypeVar, TypeVarTuple, cast, final
+from math import inf
+from threading import get_ident, local
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypeVar, TypeVarTuple, cast, final
 
 from finresilience._checks import refuse, seconds_of
 from finresilience.clock import install
 from finresilience.errors import ConfigurationError
-from finresilience.testing.clock import NEW_YEAR, Wall
-from finresilience.testing.errands import Hold, Sleeper, errand_here
-from finresilience.testing.errors import DeadlockError
+from finresilience.testing.clock import NEW_YEAR
+from finresilience.testing.errands import Hold, errand_here
 from finresilience.testing.stories import name_of
+from finresilience.testing.thread_time import Driver, ThreadTime, settled
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Generator
+    from collections.abc import Awaitable, Callable
     from datetime import datetime, timedelta
 
     from finresilience.testing.chance import Chance
-    from finresilience.testing.errands import Errand
 
 Backend: TypeAlias = Literal["asyncio", "trio"]
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
-class Driver(Protocol):
-    """What a virtual clock asks of the event loop it rules. Internal."""
-
-    def now(self) -> float: ...
-
-    def jump_to(self, when: float, /) -> None: ...
-
-    def wake(self) -> None: ...
-
-    def is_here(self) -> bool: ...
-
-
 @final
-class VirtualClock(Wall):
+class VirtualClock(ThreadTime):
     """One source of time for an event loop and for all that obey the clock: it jumps when the loop is idle.
 
     `run_virtual` makes one and lets it rule; make your own to choose the start, and hand it to `run_virtual(..., clock=...)`.
@@ -62,15 +48,9 @@ class VirtualClock(Wall):
         first = seconds_of("start", start, zero=True)
         super().__init__(first, utc)
         self._at = first  # the reading while no loop is running
-        self._driver: Driver | None = None
         self._claimed = False
-        self._lock = Lock()
-        self._home = 0  # the thread of the loop
         self._held = 0
         self._runs = 0
-        self._loans: list[Errand] = []  # workers that wait for this clock or its loop, and hold nothing meanwhile
-        self._sleepers: list[tuple[float, int, Sleeper]] = []  # threads that sleep on this clock
-        self._count = 0
 
     @classmethod
     def current(cls) -> VirtualClock:
@@ -97,19 +77,6 @@ class VirtualClock(Wall):
         from anyio import sleep
 
         await sleep(wait)
-
-    def sleep_sync(self, seconds: float, /) -> None:
-        """Block this thread until `seconds` of virtual time have passed; in the loop's own thread, all its tasks stand still meanwhile."""
-        wait = seconds_of("seconds", seconds, zero=True)
-        driver = self._driver
-        if driver is None:
-            message = "a virtual clock moves only inside run_virtual(...): for sync code use ManualClock or instant()"
-            raise ConfigurationError(message)
-        self._note(wait)
-        if get_ident() == self._home:
-            self._jump_to(driver, settled(driver.now() + wait))
-        else:
-            self._sleep_in_thread(wait, driver)
 
     def hold(self) -> Hold:
         """Return a context manager inside which time does not jump: something outside the loop is at work for it.
@@ -143,11 +110,7 @@ class VirtualClock(Wall):
                 self._at = self._driver.now()
             self._driver, self._held, self._claimed = None, 0, False
             self._runs += 1
-            self._loans.clear()
-            left, self._sleepers = self._sleepers, []
-        for _, _, sleeper in left:
-            sleeper.stranded = True
-            sleeper.woken.set()
+        self.strand()
 
     def take_hold(self) -> int:
         """Count work that left the loop, and return the number of this run. Internal."""
@@ -165,64 +128,20 @@ class VirtualClock(Wall):
         if driver is not None and get_ident() != self._home:
             driver.wake()
 
-    @contextmanager
-    def lent(self, errand: Errand) -> Generator[None]:
-        """Let `errand` hold nothing inside, because its thread waits for this clock's loop. Internal."""
-        with self._lock:
-            self._loans.append(errand)
-        try:
-            yield
-        finally:
-            self._take_back(errand)
-
-    def _take_back(self, errand: Errand) -> None:
-        with self._lock, suppress(ValueError):  # it is gone if the run is over
-            self._loans.remove(errand)
-
     @property
     def held(self) -> int:
         """How much work is out; less than nothing where trio counts its threads itself. Internal."""
         with self._lock:
-            return self._held - sum(errand.waited_for() for errand in self._loans)
+            return self._held - sum(loan.lends() for loan in self._loans)
 
     def jump(self, driver: Driver, timer: float) -> bool:
         """Jump to the loop's next `timer` (inf: none) or to a thread's, whichever comes first; say whether there was any. Internal."""
         with self._lock:
-            thread = self._sleepers[0][0] if self._sleepers else inf
-        when = min(timer, thread)
+            when = min(timer, self._sleepers.next())
         if when == inf:
             return False
         self._jump_to(driver, settled(max(when, driver.now())))
         return True
-
-    def _jump_to(self, driver: Driver, when: float) -> None:
-        driver.jump_to(when)
-        woken: list[Sleeper] = []
-        with self._lock:
-            while self._sleepers and self._sleepers[0][0] <= when:
-                woken.append(heappop(self._sleepers)[2])
-        for sleeper in woken:
-            if sleeper.errand is not None:
-                self._take_back(sleeper.errand)  # before the thread runs: no gap to jump through
-            sleeper.woken.set()
-
-    def _sleep_in_thread(self, wait: float, driver: Driver) -> None:
-        errand = errand_here()
-        sleeper = Sleeper(errand if errand is not None and errand.clock is self else None)
-        with self._lock:
-            if self._driver is driver:
-                self._count += 1
-                heappush(self._sleepers, (driver.now() + wait, self._count, sleeper))
-                if sleeper.errand is not None:
-                    self._loans.append(sleeper.errand)
-            else:  # the run ended this moment
-                sleeper.stranded = True
-                sleeper.woken.set()
-        driver.wake()
-        sleeper.woken.wait()
-        if sleeper.stranded:
-            message = "run_virtual ended while this thread slept on its clock; join such threads before the end"
-            raise DeadlockError(message)
 
     def __repr__(self) -> str:
         return f"<VirtualClock at {self.monotonic():.9g} s, {'running' if self._driver else 'at rest'}, held {self._held} times>"
@@ -234,15 +153,6 @@ class _Running(local):  # set in the thread of a loop, while it runs
 
 
 running: Final[_Running] = _Running()
-
-
-def settled(when: float) -> float:
-    """Return `when`, or the whole nanosecond just above it if only float noise lies between: 0.7999999999999999 is 0.8.
-
-    Never less than `when`: a timer that looks at the clock once it fires must not find that it fired early.
-    """
-    near = round(when * 1e9) / 1e9
-    return near if when <= near <= when + 4 * ulp(when) else when
 
 
 def run_virtual(
@@ -265,19 +175,23 @@ def run_virtual(
         function: what to run.
         *args: its arguments.
         backend: `"asyncio"` or `"trio"`.
-        seed: reorders and postpones tasks, the same way for the same seed; None keeps the plain order.
+        seed: reorders and postpones tasks and feeds the jitter of policies, the same way for the same seed; None keeps the plain order.
         clock: the clock to use; a new one, from 0.0, by default.
-        patience: how many real seconds to wait for sockets and held threads before that, too, is a deadlock.
+        patience: how many real seconds to wait for sockets and held threads before that, too, is a deadlock. On asyncio, the
+            servers of asyncpg and psycopg hold the time as threads do, until they were silent that long.
 
     Raises:
         DeadlockError: nothing can ever happen again.
         ConfigurationError: an event loop is running here already, or `backend` is not one of the two.
     """
     from finresilience.testing.chance import Chance
+    from finresilience.testing.luck import seeded_policies
 
     if clock is None:
         clock = VirtualClock()
-    return drive(partial(function, *args), backend=backend, chance=Chance(seed), clock=clock, patience=seconds_of("patience", patience))
+    patience = seconds_of("patience", patience)
+    with nullcontext() if seed is None else seeded_policies(clock, seed):
+        return drive(partial(function, *args), backend=backend, chance=Chance(seed), clock=clock, patience=patience)
 
 
 def drive(function: Callable[[], Awaitable[T]], *, backend: str, chance: Chance, clock: VirtualClock, patience: float) -> T:
