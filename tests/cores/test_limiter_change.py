@@ -54,6 +54,14 @@ def law_of_changing_rules(core: Any, rules: list[Any], paces: list[int], change:
     lawful(rules, passed)
 
 
+def test_a_change_gives_no_burst_to_a_bucket_that_was_used_as_often_before_as_now() -> None:
+    bucket = TokenBucket(1, per=1, burst=3).start(0.0)
+    for now in (0.0, 100.0):  # full again in between
+        assert [bucket.take(now) for _ in range(4)] == [True, True, True, None]
+    bucket.change(TokenBucket(1, per=1, burst=3), 100.0)
+    assert bucket.take(100.0) is None
+
+
 @given(rules=either, paces=paces)
 def test_no_window_holds_too_many_even_if_it_began_under_another_rule(rules: list[Any], paces: list[int]) -> None:
     law_of_changing_rules(rules[0].start(0.0), rules, paces)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.docs import reference_api, reference_rules, reference_words
+from tests.docs import reference_api, reference_rules, reference_saboteurs, reference_words
 from tests.docs.pages import ROOT
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ WRITERS: dict[str, Callable[[], str]] = {
     "errors.md": reference_words.errors,
     "events.md": reference_words.events,
     "classifiers.md": reference_rules.rules,
+    "saboteurs.md": reference_saboteurs.table,
 }
 
 

@@ -8,6 +8,7 @@ import pytest
 
 import finresilience
 from finresilience import testing
+from finresilience.testing import saboteurs
 from tests.docs.generate import PLACE, WRITERS
 from tests.docs.pages import read
 from tests.docs.reference_api import GROUPS, OTHER_ROOMS
@@ -32,3 +33,8 @@ def test_every_event_has_its_row_and_every_error_its_own() -> None:
     told = read(f"{PLACE}/events.md") + read(f"{PLACE}/errors.md")
     names = [name for name in finresilience.__all__ if finresilience._HOMES[name] in {"events", "errors"}]
     assert [name for name in names if f"| `{name}` |" not in told] == ["Event", "Listener", "log_event"]
+
+
+def test_every_saboteur_has_its_row_and_the_law_that_kills_it() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| \S.+ \| `(\w+)`: \S", read(f"{PLACE}/saboteurs.md"), flags=re.MULTILINE)
+    assert sorted(rows) == sorted((row.name, row.law) for row in saboteurs.catalogue())

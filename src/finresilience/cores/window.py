@@ -111,7 +111,7 @@ def _width(seconds: float, buckets: int) -> float:
     whose age reaches that length would still be in the oldest bucket. A share whose multiples are floats themselves is safe as it is.
     """
     width = seconds / buckets
-    if frexp(width)[0] * _SHORT % 1.0 == 0.0 and width * buckets == seconds:
+    if (frexp(width)[0] * _SHORT).is_integer() and width * buckets == seconds:
         return width
     while width * buckets >= seconds:
         width = nextafter(width, 0.0)

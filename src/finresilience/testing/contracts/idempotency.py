@@ -9,6 +9,7 @@ from finresilience.durable.errors import StoreBusyError
 from finresilience.durable.records import Claimed, InProgress, KeyState, Replay
 from finresilience.testing.contracts._base import ask, law, machine, race
 from finresilience.testing.contracts._key_claims import ClaimLaws
+from finresilience.testing.contracts._key_edges import EdgeLaws
 from finresilience.testing.contracts._key_ends import EndLaws
 from finresilience.testing.contracts._key_leases import LeaseLaws
 from finresilience.testing.contracts._keys import LEASE, is_a
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from finresilience.testing.contracts._runs import Caller
 
 
-class IdempotencyStoreContract(ClaimLaws, EndLaws, LeaseLaws):
+class IdempotencyStoreContract(ClaimLaws, EndLaws, LeaseLaws, EdgeLaws):
     """The laws of an `IdempotencyStore` or `AsyncIdempotencyStore`.
 
     class TestMyStore(contracts.IdempotencyStoreContract):
