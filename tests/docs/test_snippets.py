@@ -7,6 +7,7 @@ import re
 import tomllib
 from contextlib import contextmanager, redirect_stdout
 from doctest import ELLIPSIS, DocTestParser, DocTestRunner, OutputChecker
+from inspect import signature
 from io import StringIO
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -14,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from finresilience import PipelineConfig
-from finresilience.testing import instant
+from finresilience.testing import instant, plugin
 from tests.docs.pages import PAGES, Block, blocks, read
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
     from pathlib import Path
 
 CODE = [page for page in PAGES if any(block.language == "python" for block in blocks(read(page)))]
@@ -27,8 +28,8 @@ DATA = [page for page in PAGES if any(block.language == "toml" for block in bloc
 JITTERED = re.compile(r"(?<=Try again in )\d+\.\d|(?<= -> open for )\d+\.\d|(?<=waits \[)[\d., ]+")  # another number each time
 
 
-def run(page: str, found: list[Block], place: Path) -> None:
-    """Run a page from top to bottom, as one program. A `text` block is what the code right before it printed."""
+def run(page: str, found: list[Block], place: Path) -> dict[str, Any]:
+    """Run a page from top to bottom, as one program, and return its names. A `text` block is what the code right before it printed."""
     world: dict[str, Any] = {"__name__": "__main__"}
     nothing = Block("", "", 0)
     for block, after in pairwise([*found, nothing]):
@@ -40,6 +41,13 @@ def run(page: str, found: list[Block], place: Path) -> None:
             shown = after.text if after.language == "text" else ""
             printed = output(page, block, world)
             assert same(shown, printed), f"{page}:{block.line} printed\n{printed}"
+    return world
+
+
+def laws_on(world: dict[str, Any]) -> list[tuple[Callable[..., object], list[str]]]:
+    """Return the tests on a page that ask for fixtures of our plugin, each with those that it asks for."""
+    asked = [(test, [*signature(test).parameters]) for name, test in world.items() if name.startswith("test_") and callable(test)]
+    return [(test, fixtures) for test, fixtures in asked if fixtures and set(fixtures) <= plugin._FIXTURES]
 
 
 def same(shown: str, printed: str) -> bool:
@@ -80,10 +88,14 @@ def logged(printed: StringIO) -> Generator[None]:
 
 
 @pytest.mark.parametrize("page", CODE)
-def test_every_snippet_of_the_page_runs_and_prints_what_is_shown(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_snippet_of_the_page_runs_and_prints_what_is_shown(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
     monkeypatch.chdir(tmp_path)
     with instant():
-        run(page, blocks(read(page)), tmp_path)
+        world = run(page, blocks(read(page)), tmp_path)
+    for test, fixtures in laws_on(world):
+        test(**{name: request.getfixturevalue(name) for name in fixtures})
 
 
 @pytest.mark.parametrize("page", DATA)
@@ -98,6 +110,12 @@ def test_every_pipeline_in_toml_can_be_built(page: str) -> None:
 def test_every_block_says_what_it_is(page: str) -> None:
     known = {"python", "toml", "json", "diff", "text", "console", "sh"}
     assert {block.language for block in blocks(read(page))} <= known
+
+
+def test_a_test_on_a_page_is_known_by_the_fixtures_that_it_asks_for(tmp_path: Path) -> None:
+    page = "def test_paid(history): ...\ndef test_of_another(monkeypatch): ...\ndef paid(history): ...\ndef test_by_itself(): ...\n"
+    asked = [(test.__name__, fixtures) for test, fixtures in laws_on(run("page.md", [Block("python", page, 0)], tmp_path))]
+    assert asked == [("test_paid", ["history"])]
 
 
 SABOTEURS = {

@@ -35,8 +35,8 @@ class Pipeline(Guarding):
     Args:
         name: the operation, such as "acme.charge". Idempotency keys are derived from it: renaming it changes them.
         policies: outermost first: Fallback, RateLimiter (fairness), Hedge, CircuitBreaker, Retry, RateLimiter (the provider's
-            quota, for each attempt), Bulkhead, Timeout; each at most once in its place. One limiter with neither hedge, breaker nor
-            retry inside of it is the quota.
+            quota, for each attempt), Bulkhead, Timeout, and in tests Chaos, innermost; each at most once in its place. One limiter
+            with neither hedge, breaker nor retry inside of it is the quota.
         classify: what errors and answers mean; inherited by the policies. By default `payments_classifier()`.
         deadline: seconds for the whole call, waits included; an outer, earlier deadline stays in force.
         effect: what happens if the call is carried out twice.
