@@ -217,6 +217,13 @@ def test_a_race_lets_go_of_the_answers() -> None:
     assert held() is None
 
 
+def test_nobody_is_told_the_end_of_a_race_before_an_arm_has_ended() -> None:
+    made = race()
+    made.start(10.0)
+    with pytest.raises(AssertionError):
+        made.end()
+
+
 # ---------------------------------------------------------------- how long to wait
 
 

@@ -189,3 +189,8 @@ def test_by_a_clock_with_another_zero_a_lease_that_nobody_renews_ends_when_it_wo
     assert core.busy(shift - 4.75) < inf
     place.leave()  # too late to matter
     assert core.waiting(shift) == 0
+
+
+def test_a_place_that_was_never_made_whole_gives_nothing_back() -> None:
+    place = Place.__new__(Place)  # an interruption came before its first line
+    del place  # an error in here would fail the test

@@ -7,6 +7,8 @@ from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from anyio import CancelScope
+from anyio.lowlevel import checkpoint
 
 from finresilience import CircuitOpenError
 from finresilience.durable.amemory_inbox import AsyncMemoryInboxStore
@@ -135,6 +137,34 @@ async def test_a_redelivered_duplicate_has_no_failures(desk: Callable[..., Desk]
     for _ in range(5):
         assert isinstance(await mine.deliver(redelivered=True), Duplicate)
     assert mine.inbox.failed(**MESSAGE) == Counted(0, parked=False)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_a_consumer_that_is_told_to_stop_counts_nothing_however_often_it_is_delivered(error: type[BaseException]) -> None:
+    mine = Desk("sync", park_after=2)
+
+    def stopped(_: MemoryTransaction) -> None:
+        raise error
+
+    for _ in range(5):
+        with pytest.raises(error):
+            consume(mine.inbox, mine.inbox.transaction, stopped, **MESSAGE, redelivered=True)
+    assert mine.failures() == 0
+
+
+async def test_a_redelivered_run_that_is_cancelled_counts_nothing() -> None:
+    """Five deploys in the middle of one long message park nothing."""
+    mine = Desk("async", park_after=2)
+
+    async def cancelled(_: MemoryTransaction) -> None:
+        scope.cancel()
+        await checkpoint()
+
+    for _ in range(5):
+        with CancelScope() as scope:
+            await aconsume(mine.ainbox, mine.ainbox.transaction, cancelled, **MESSAGE, redelivered=True)
+        assert scope.cancelled_caught
+    assert mine.failures() == 0
 
 
 async def test_who_meets_another_at_the_same_message_counts_nothing(desk: Callable[..., Desk]) -> None:

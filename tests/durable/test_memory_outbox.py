@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -266,6 +268,16 @@ def test_a_transaction_may_be_told_twice_to_roll_back() -> None:
         transaction.rollback()
     assert (transaction.state, outbox.statistics().pending) == (TransactionState.ROLLED_BACK, 0)
     assert "rolled_back" in repr(transaction)
+
+
+def test_a_forked_child_does_not_wait_for_a_thread_that_it_does_not_have() -> None:
+    script = (
+        "import os; from finresilience.durable import MemoryOutbox; store = MemoryOutbox();"
+        "store._lock.__enter__(); child = os.fork();"  # as if another thread were in the middle of a fetch
+        "child or os._exit(store.statistics().pending);"
+        "raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
 
 
 async def test_a_transaction_is_awaited_as_well() -> None:

@@ -95,6 +95,13 @@ def test_one_that_somebody_holds_stays_its_keys_own() -> None:
     assert set(policy.statistics()) == {"b"}
 
 
+def test_one_that_an_interruption_left_out_of_the_books_is_still_its_keys_own_while_somebody_holds_it() -> None:
+    policy = family(at_most=2)
+    held = policy.of("a")
+    policy._kept.clear()  # as if interrupted just when it was to be forgotten
+    assert policy.of("a") is held
+
+
 @given(
     rate=st.sampled_from(sorted(RATES)),
     steps=st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 4)), max_size=60),

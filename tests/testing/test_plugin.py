@@ -184,6 +184,14 @@ def test_a_failure_of_a_test_that_used_us_prints_what_runs_it_again_where_pytest
     assert done.line("replay: ") == "pytest 'deep down/test_it.py::test_ours' --finresilience-seed=7"  # the one such line
 
 
+def test_a_failure_of_a_test_with_a_fixture_of_its_own_under_one_of_our_names_ends_as_ever(tmp_path: Path) -> None:
+    theirs = "import pytest\n\n@pytest.fixture\ndef history():\n    return []\n\ndef test_theirs(history):\n    assert history\n"
+    written(tmp_path, theirs)
+    done = session(tmp_path, "-q")
+    assert done.counts(failed=1)
+    assert "finresilience" not in done.out
+
+
 def test_another_scenario_than_the_files_runs_as_ever(tmp_path: Path) -> None:
     written(tmp_path, '{"scenario": "of_somebody_else"}', "file.json")
     written(tmp_path, "async def mine():\n    pass\n\ndef test_mine(simulation):\n    assert simulation(mine, seeds=2).schedules == 4\n")
@@ -268,7 +276,7 @@ REPLAYS_NOTHING = """
     from finresilience.testing import plugin
 
     @pytest.fixture
-    def simulation():
+    def simulation(simulation):  # made from ours, so that its failures end as ours do
         from finresilience.testing import explore
         return explore
 """

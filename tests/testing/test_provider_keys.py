@@ -11,7 +11,7 @@ from finresilience import Money
 from finresilience.testing.clock import ManualClock
 from finresilience.testing.exhaustive import exhaust
 from finresilience.testing.faults import CALLS, Fault, FaultKind, FaultPlan
-from finresilience.testing.provider import FakeProvider, ProviderDeclinedError, ProviderError, Receipt
+from finresilience.testing.provider import FakeProvider, Order, ProviderDeclinedError, ProviderError, Receipt
 from finresilience.testing.threads import explore_threads
 from tests.testing.providing import EUR, charged, failing, heard
 
@@ -23,6 +23,14 @@ def charge(provider: FakeProvider, reference: str = "pay_1", amount: Money = EUR
         return provider.charge(reference, amount, key=key)
     except ProviderError as error:
         return error.receipt
+
+
+def test_a_key_is_in_nothing_that_is_printed() -> None:
+    provider = failing()
+    key = "key-of-a-customer"
+    charge(provider, key=key)
+    printed = [repr(it) for it in (provider, *provider.ledger, *provider.visits, Order("charge", "pay_1", EUR, key=key))]
+    assert not [text for text in printed if key in text]
 
 
 def test_the_same_key_gets_the_same_answer_marked_as_a_replay() -> None:

@@ -10,12 +10,16 @@ from anyio.lowlevel import checkpoint
 from hypothesis import given, strategies as st
 
 from finresilience.errors import ConfigurationError
+from finresilience.money import Money
 from finresilience.testing import CounterexampleError, case, chance, explore, shrinking
 from finresilience.testing.chance import Chance
 from finresilience.testing.faults import Asked, Fault, FaultKind, FaultPlan
+from finresilience.testing.history import Booking
+from finresilience.testing.invariants import check
 from finresilience.testing.shrinking import Shrinker
 from finresilience.testing.simulation import simulate
 from finresilience.testing.tape import KEPT, Tape
+from finresilience.testing.violations import InvariantError
 from tests.testing.service import races
 
 if TYPE_CHECKING:
@@ -213,6 +217,57 @@ def test_a_failure_is_not_mistaken_for_another_one(backend: Any) -> None:
             simulate(scenario, seed=seed, backend=backend, faults=plan.swarm(0) if not plan.swarm(seed).faults else plan)
             raise CounterexampleError(ValueError("both"), "none", schedule="")  # nothing was in the mix
         assert ("one of them" in str(caught.value)) == (caught.value.replay.count('"kind"') == 1)
+
+
+def moves(reference: str, key: str) -> Booking:
+    return Booking("acme", reference, "charge", Money("10.00", "EUR"), key=key)
+
+
+async def races_to_two_lies(world: World) -> None:
+    """In one order pay_1 moves twice; in every other, pay_2 moves and nobody asked. One line of ours raises both."""
+    order: list[str] = []
+
+    async def comes(name: str, turns: int) -> None:
+        for _ in range(turns):
+            await checkpoint()
+        order.append(name)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(comes, "slow", 2)
+        group.start_soon(comes, "fast", 1)
+    booked = [moves("pay_1", "a"), moves("pay_1", "b")] if order == ["slow", "fast"] else [moves("pay_2", "a")]
+    check(world.history, booked)
+
+
+def laws_told(seed: int, *, shrink: int) -> frozenset[str]:
+    with pytest.raises(CounterexampleError) as caught:
+        simulate(races_to_two_lies, seed=seed, shrink=shrink)
+    assert isinstance(caught.value.__cause__, InvariantError)
+    return caught.value.__cause__.invariants
+
+
+def changed_their_story() -> list[int]:
+    return [seed for seed in range(30) if laws_told(seed, shrink=0) != laws_told(seed, shrink=300)]
+
+
+def test_a_double_effect_does_not_shrink_into_another_lie_about_the_money() -> None:
+    assert "no_double_effect" in {law for seed in range(30) for law in laws_told(seed, shrink=0)}
+    assert changed_their_story() == []
+
+
+def test_a_shrinker_that_looks_at_the_line_alone_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(case, "_sign_of", type)
+    assert changed_their_story()
+
+
+def both_fail(*kinds: type[Exception]) -> BaseException:
+    return ExceptionGroup("two tasks", [kind() for kind in kinds])
+
+
+def test_two_tasks_that_fail_are_known_by_both_failures() -> None:
+    one, other = both_fail(KeyError, ValueError), both_fail(KeyError, OSError)
+    assert case._sign_of(one) == case._sign_of(both_fail(ValueError, KeyError))
+    assert case._sign_of(one) != case._sign_of(other)
 
 
 def test_leaving_a_fault_out_does_not_change_the_luck_of_the_others() -> None:

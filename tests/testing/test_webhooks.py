@@ -90,6 +90,15 @@ def _others() -> list[tuple[str, str]]:
     ]
 
 
+def test_a_delivery_that_is_printed_shows_neither_its_signature_nor_its_body() -> None:
+    provider = telling()
+    pay(provider, 1)
+    (delivery,) = provider.deliveries()
+    shown = repr(delivery)
+    assert delivery.headers["webhook-signature"] not in shown
+    assert "timestamp" not in shown
+
+
 def test_a_signature_that_is_too_old_or_too_new_is_refused_where_the_time_is_told() -> None:
     provider = telling()
     pay(provider, 1)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 Tx = TypeVar("Tx")
 
+PARTING = 5.0  # seconds
 UNFINISHED = "a run before did not end: its consumer may have died of this message"
 
 
@@ -70,6 +71,10 @@ def consume(
             seen = inbox.once(mine, **message, delivery_id=delivery_id, entity=entity, position=position)
             if seen:
                 handler(mine)
+    except (KeyboardInterrupt, SystemExit):
+        if redelivered:
+            inbox.forgiven(**message)
+        raise
     except Exception as error:
         if redelivered:
             inbox.forgiven(**message)
@@ -105,7 +110,11 @@ async def aconsume(
             seen = await inbox.once(mine, **message, delivery_id=delivery_id, entity=entity, position=position)
             if seen:
                 await handler(mine)
-    except Exception as error:
+    except BaseException as error:
+        if not isinstance(error, Exception):
+            if redelivered and _is_parting(error):
+                await _forgiven_all_the_same(inbox, message)
+            raise
         if redelivered:
             await inbox.forgiven(**message)
         if not isinstance(error, RefusedError):
@@ -114,6 +123,21 @@ async def aconsume(
     if redelivered and not seen:
         await inbox.forgiven(**message)
     return seen
+
+
+def _is_parting(error: BaseException) -> bool:
+    """Return whether the consumer was told to stop, by a cancellation or a signal, and did not die of the message."""
+    from anyio import get_cancelled_exc_class
+
+    return isinstance(error, (get_cancelled_exc_class(), KeyboardInterrupt, SystemExit))
+
+
+async def _forgiven_all_the_same(inbox: AsyncInboxStore[Any], message: _Message) -> None:
+    """Take the failure back although we are cancelled; for so long, lest a store that hangs holds up the shutdown."""
+    from anyio import move_on_after
+
+    with move_on_after(PARTING, shield=True):
+        await inbox.forgiven(**message)
 
 
 def _note(error: Any, counted: Counted) -> None:

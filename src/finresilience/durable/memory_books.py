@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from itertools import count, islice
-from threading import Lock
 from typing import TYPE_CHECKING, Final
 
 from finresilience._checks import positive_count, refuse, seconds_of
 from finresilience.clock import ruling_clock
 from finresilience.durable.memory_rows import NOBODY, Partition, Row
+from finresilience.durable.memory_table import StoreLock
 from finresilience.durable.outbox import MOST_AT_ONCE, DeadLetter, OutboxStatistics, Reason
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class OutboxBooks:
         self._at_most = positive_count("at_most", at_most)
         self._clock = clock
         self._chance = chance
-        self._lock = Lock()
+        self._lock = StoreLock()
         self._seqs = count(1)
         self._ids: set[UUID] = set()
         self._last: dict[tuple[str | None, str], int] = {}  # the highest seq that was committed, of each key

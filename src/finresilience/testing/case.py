@@ -16,6 +16,7 @@ from finresilience.testing.luck import seeded_policies
 from finresilience.testing.shrinking import Shrinker
 from finresilience.testing.stories import name_of, root_of
 from finresilience.testing.tape import Tape
+from finresilience.testing.violations import InvariantError
 from finresilience.testing.virtual import VirtualClock, drive
 from finresilience.testing.world import World
 
@@ -157,13 +158,22 @@ def _is_failure(failure: BaseException) -> bool:
     return isinstance(root, Exception) or by_word
 
 
-def _sign_of(failure: BaseException) -> tuple[object, ...]:
-    """Return what tells one way to fail from another: the kind, and the line that raised it."""
+def _sign_of(failure: BaseException) -> object:
+    """Return what tells one way to fail from another: the kind, the line that raised it, the scenario's own last line, the broken laws.
+
+    All invariants are raised by one line of ours, so the line alone would take one for another.
+    """
     failure = root_of(failure)
+    if isinstance(failure, BaseExceptionGroup):
+        return frozenset(map(_sign_of, cast("BaseExceptionGroup[BaseException]", failure).exceptions))
+    last = own = None
     trace = failure.__traceback__
-    while trace is not None and trace.tb_next is not None:
+    while trace is not None:
+        last = (trace.tb_frame.f_code.co_filename, trace.tb_lineno)
+        if not str(trace.tb_frame.f_globals.get("__name__", "")).startswith("finresilience."):
+            own = last
         trace = trace.tb_next
-    return type(failure), trace and trace.tb_frame.f_code.co_filename, trace and trace.tb_lineno
+    return type(failure), last, own, failure.invariants if isinstance(failure, InvariantError) else None
 
 
 def written(chance: Chance) -> str:

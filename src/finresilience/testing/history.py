@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, final
@@ -47,7 +47,7 @@ class Booking:
     operation: str
     amount: Money
     at: float = 0.0
-    key: str | None = None
+    key: str | None = field(default=None, repr=False)
 
 
 @final

@@ -66,7 +66,7 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Let a failure of a test that used our fixtures end in the line that runs it again."""
     report = yield
-    if report.failed and call.when == "call" and call.excinfo is not None and _FIXTURES & set(getattr(item, "fixturenames", ())):
+    if report.failed and call.when == "call" and call.excinfo is not None and any(_uses(item, name) for name in _FIXTURES):
         report.sections.append(("finresilience", f"replay: {_command(item, call.excinfo.value)}"))
     return report
 
@@ -175,10 +175,22 @@ def _command(item: pytest.Item, error: BaseException) -> str:
     import shlex
 
     where = shlex.quote(_name(item))
-    saved = _saved(item, error) if "simulation" in getattr(item, "fixturenames", ()) else None
+    saved = _saved(item, error) if _uses(item, "simulation") else None
     if saved is not None:
         return f"pytest {where} {_REPLAY}={shlex.quote(str(saved))}"
     return f"pytest {where} {_SEED}={item.config.getoption(_SEED) or 0}"
+
+
+def _uses(item: Any, name: str) -> bool:
+    """Return whether a test uses our fixture, and not another of its name: `history` may well be somebody's own."""
+    if name not in getattr(item, "fixturenames", ()):
+        return False
+    for known in reversed(item._fixtureinfo.name2fixturedefs.get(name, ())):  # no public way tells whose a fixture is
+        if getattr(known.func, "__module__", "") == __name__:
+            return True
+        if name not in known.argnames:  # it stands for ours, and is not made from it
+            return False
+    return False
 
 
 def _name(item: pytest.Item) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, NoReturn, final
 
@@ -49,7 +49,7 @@ class Order:
     operation: str
     reference: str
     amount: Money | None = None
-    key: str | None = None
+    key: str | None = field(default=None, repr=False)
     tag: str = ""
 
     def __post_init__(self) -> None:

@@ -72,8 +72,8 @@ class Delivery:
     """
 
     event: Event
-    headers: Mapping[str, str] = field(hash=False)
-    body: bytes
+    headers: Mapping[str, str] = field(hash=False, repr=False)
+    body: bytes = field(repr=False)
     attempt: int = 1
     forged: bool = False
 
