@@ -300,9 +300,17 @@ class NotFound:
 
     __slots__ = ()
 
+    def __repr__(self) -> str:
+        """Show what it is."""
+        return "NotFound()"
+
 
 @final
 class StillUnknown:
     """An inquiry's answer: the provider cannot say yet."""
 
     __slots__ = ()
+
+    def __repr__(self) -> str:
+        """Show what it is."""
+        return "StillUnknown()"

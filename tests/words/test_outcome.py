@@ -272,6 +272,7 @@ def test_an_answer_to_an_inquiry_can_be_matched() -> None:
         case Found(value):
             assert value == "receipt"
     assert repr(Found(1)) == "<Found int>"
+    assert [repr(NotFound()), repr(StillUnknown())] == ["NotFound()", "StillUnknown()"]
 
 
 def test_an_end_is_one_of_five_and_a_verdict_is_none() -> None:
