@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from finresilience._crash_points import crash_point, declare
+from finresilience.crash_points import crash_point, declare
 from finresilience.testing.crash import Crashed
 
 if TYPE_CHECKING:

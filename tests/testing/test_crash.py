@@ -14,8 +14,8 @@ import anyio
 import pytest
 from anyio import to_thread
 
-from finresilience import ConfigurationError, Constant, Effect, Pipeline, Retry, _crash_points
-from finresilience._crash_points import crash_point, declare
+from finresilience import ConfigurationError, Constant, Effect, Pipeline, Retry, crash_points
+from finresilience.crash_points import crash_point, declare
 from finresilience.testing import crash, dying
 from finresilience.testing.crash import Crashed, NotReachedError
 from tests.laws.sabotage import each_kill, kills, nothing
@@ -33,7 +33,7 @@ def test_a_point_does_nothing_until_a_test_strikes() -> None:
     relay, _ = world("a")
     relay.run()
     assert relay.broker == ["a"]
-    assert _crash_points._watch is None
+    assert crash_points._watch is None
 
 
 def test_points_are_listed_with_what_is_true_there() -> None:
@@ -43,12 +43,12 @@ def test_points_are_listed_with_what_is_true_there() -> None:
 
 def test_the_list_of_points_is_a_copy() -> None:
     crash.points().clear()
-    _crash_points.declared().clear()
+    crash_points.declared().clear()
     assert PUBLISHED in crash.points()
 
 
 def test_the_module_that_production_code_imports_imports_nothing() -> None:
-    tree = ast.parse(Path(_crash_points.__file__).read_text(encoding="utf-8"))
+    tree = ast.parse(Path(crash_points.__file__).read_text(encoding="utf-8"))
     imports = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
     assert [node.module for node in imports if isinstance(node, ast.ImportFrom)] == ["__future__"]
     assert len(imports) == 1
@@ -95,7 +95,7 @@ def test_after_the_block_nothing_dies() -> None:
     with pytest.raises(Crashed), crash.at(CLAIMED):
         relay.run()
     recover()
-    assert _crash_points._watch is None
+    assert crash_points._watch is None
 
 
 def test_no_except_exception_survives_it() -> None:
@@ -134,7 +134,7 @@ def test_the_dead_pass_no_other_point() -> None:
 def test_an_error_before_the_point_is_the_blocks_own() -> None:
     with pytest.raises(ZeroDivisionError), crash.at(CLAIMED):
         1 / 0  # pyright: ignore[reportUnusedExpression] - the error is the point
-    assert _crash_points._watch is None
+    assert crash_points._watch is None
 
 
 def test_a_point_that_is_never_reached_is_an_error() -> None:
@@ -174,7 +174,7 @@ def test_a_block_may_be_closed_from_another_context_than_it_was_opened_in() -> N
         inside.run(relay.run)
     with pytest.raises(Crashed):
         block.__exit__(None, None, None)
-    assert _crash_points._watch is None
+    assert crash_points._watch is None
 
 
 # ---------------------------------------------------------------- for whom

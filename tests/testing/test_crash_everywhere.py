@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from finresilience import ConfigurationError
-from finresilience._crash_points import crash_point
+from finresilience.crash_points import crash_point
 from finresilience.testing import BoundReachedError, CounterexampleError, VirtualClock, crash, recoveries
 from finresilience.testing.crash import Crashed, NotReachedError
 from finresilience.testing.simulation import replay

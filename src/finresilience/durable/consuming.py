@@ -5,8 +5,9 @@ For a transaction of yours that does more than this message, call the inbox by i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypedDict, TypeVar
 
+from finresilience.crash_points import crash_point, declare
 from finresilience.durable.seen import Counted, Parked
 from finresilience.errors import RefusedError
 
@@ -21,6 +22,10 @@ Tx = TypeVar("Tx")
 
 PARTING = 5.0  # seconds
 UNFINISHED = "a run before did not end: its consumer may have died of this message"
+
+HANDLED: Final = declare("inbox.handled", "the handler is done, and its transaction is still open")
+COMMITTED: Final = declare("inbox.committed", "the work and its marker are committed, and the broker has not heard of it")
+ROLLED_BACK: Final = declare("inbox.rolled_back", "the work was rolled back, and the failure is not counted yet")
 
 
 class _Message(TypedDict):
@@ -71,16 +76,19 @@ def consume(
             seen = inbox.once(mine, **message, delivery_id=delivery_id, entity=entity, position=position)
             if seen:
                 handler(mine)
+                crash_point(HANDLED)
     except (KeyboardInterrupt, SystemExit):
         if redelivered:
             inbox.forgiven(**message)
         raise
     except Exception as error:
+        crash_point(ROLLED_BACK)
         if redelivered:
             inbox.forgiven(**message)
         if not isinstance(error, RefusedError):
             _note(error, inbox.failed(**message, reason=type(error).__name__[:200], delivery_id=delivery_id))
         raise
+    crash_point(COMMITTED)
     if redelivered and not seen:
         inbox.forgiven(**message)
     return seen
@@ -110,16 +118,19 @@ async def aconsume(
             seen = await inbox.once(mine, **message, delivery_id=delivery_id, entity=entity, position=position)
             if seen:
                 await handler(mine)
+                crash_point(HANDLED)
     except BaseException as error:
         if not isinstance(error, Exception):
             if redelivered and _is_parting(error):
                 await _forgiven_all_the_same(inbox, message)
             raise
+        crash_point(ROLLED_BACK)
         if redelivered:
             await inbox.forgiven(**message)
         if not isinstance(error, RefusedError):
             _note(error, await inbox.failed(**message, reason=type(error).__name__[:200], delivery_id=delivery_id))
         raise
+    crash_point(COMMITTED)
     if redelivered and not seen:
         await inbox.forgiven(**message)
     return seen

@@ -5,8 +5,9 @@ from __future__ import annotations
 from inspect import isawaitable, iscoroutine
 from typing import TYPE_CHECKING, Any, Final, Self, cast
 
+from finresilience.crash_points import crash_point
 from finresilience.durable.relay_steps import Publish, Step, Stop, Wait
-from finresilience.durable.relaying import Relaying
+from finresilience.durable.relaying import ASKING, HEARD, PUBLISHED, Relaying
 from finresilience.errors import ConfigurationError
 from finresilience.policies.waiting import ThreadWaiter, waiter_here
 
@@ -84,8 +85,10 @@ class Relay(Relaying):
         else:
             asked_at = self._now()
             try:
-                answer: Any = self._request(step)()
-                self._told(core, step, await _awaitable(answer, "store"), asked_at)
+                crash_point(ASKING)
+                answer: Any = await _awaitable(self._request(step)(), "store")
+                crash_point(HEARD)
+                self._told(core, step, answer, asked_at)
             except Exception as error:
                 self._not_told(core, step, error)
 
@@ -112,6 +115,7 @@ class Relay(Relaying):
         except Exception as error:
             self._failed(core, row, error)
         else:  # the guard swallows nothing: what it cuts off, it raises
+            crash_point(PUBLISHED)
             self._answered(core, row, answer)  # pyright: ignore[reportPossiblyUnboundVariable] - as said
 
     async def _await(self, seconds: float) -> None:
@@ -152,8 +156,10 @@ class Relay(Relaying):
         else:
             asked_at = self._now()
             try:
-                answer: Any = self._request(step)()
-                self._told(core, step, _plain(answer, "store"), asked_at)
+                crash_point(ASKING)
+                answer = _plain(self._request(step)(), "store")
+                crash_point(HEARD)
+                self._told(core, step, answer, asked_at)
             except Exception as error:
                 self._not_told(core, step, error)
 
@@ -164,6 +170,7 @@ class Relay(Relaying):
         except Exception as error:
             self._failed(core, row, error)
         else:
+            crash_point(PUBLISHED)
             self._answered(core, row, _plain(answer, "publisher"))
 
     def _wait(self, seconds: float) -> None:

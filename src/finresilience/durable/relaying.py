@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
 from finresilience._checks import name_of, refuse, seconds_of
 from finresilience.classify.classifier import ErrorClassifier
+from finresilience.crash_points import declare
 from finresilience.durable.failures import failure_of, failure_told_by
 from finresilience.durable.outbox import FencedError
 from finresilience.durable.relay_core import RelayCore
@@ -40,6 +41,10 @@ if TYPE_CHECKING:
 # Mistakes in a store's code: to ask again would be to make them again, for ever and in silence.
 _MISTAKES: Final = (TypeError, AttributeError, NameError, NotImplementedError, AssertionError, ConfigurationError)
 _COUNTED: Final = ("published", "settled", "failed", "refused", "buried", "fenced", "takeovers", "store_failures")
+
+PUBLISHED: Final = declare("relay.published", "the broker has the row, and the store does not know it yet")
+ASKING: Final = declare("relay.asking", "the store is about to be asked or told something, and has not heard it")
+HEARD: Final = declare("relay.heard", "the store has done what it was asked, and the relay does not know it yet")
 
 
 class Relaying(Policy):

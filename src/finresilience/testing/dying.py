@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from threading import Lock
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, final
 
-from finresilience import _crash_points
+from finresilience import crash_points
 from finresilience._checks import positive_count, refuse, seconds_of
 from finresilience.errors import ConfigurationError
 from finresilience.testing.errors import BoundReachedError
@@ -37,7 +37,7 @@ class Crashed(BaseException):
         self.nth = nth
 
     def __str__(self) -> str:
-        return f"died at {self.point}, pass {self.nth}: {_crash_points.declared().get(self.point, 'no such point')}"
+        return f"died at {self.point}, pass {self.nth}: {crash_points.declared().get(self.point, 'no such point')}"
 
 
 @final
@@ -47,7 +47,7 @@ class NotReachedError(AssertionError):
 
 def points() -> dict[str, str]:
     """Return every crash point of the modules that are loaded, sorted, each with the sentence of what is true there."""
-    return dict(sorted(_crash_points.declared().items()))
+    return dict(sorted(crash_points.declared().items()))
 
 
 @final
@@ -120,7 +120,7 @@ class Life:
         self._outer = outer
         with _gate:
             _lives.append(self)
-            _crash_points.watch(_pass)
+            crash_points.watch(_pass)
         return self
 
     def end(self) -> None:
@@ -128,7 +128,7 @@ class Life:
         with _gate:
             _lives.remove(self)
             if not _lives:
-                _crash_points.watch(None)
+                crash_points.watch(None)
 
     def count(self, point: str) -> int:
         """Return how often a point was passed."""
