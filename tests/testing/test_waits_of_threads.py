@@ -342,4 +342,5 @@ def test_a_clock_that_does_not_see_threads_at_work_is_caught(backend: Any, monke
     monkeypatch.setattr(sleepers, "bearers", nobody)
     for in_worker in (True, False):
         with pytest.raises((AssertionError, UnknownOutcomeError)):
-            slow_threads_are_in_time(backend, in_worker=in_worker)
+            for _ in range(50):  # free-running threads: on a busy machine one run may be in time by luck
+                slow_threads_are_in_time(backend, in_worker=in_worker)
