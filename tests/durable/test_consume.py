@@ -15,7 +15,7 @@ from finresilience.durable.amemory_inbox import AsyncMemoryInboxStore
 from finresilience.durable.consuming import aconsume, consume
 from finresilience.durable.memory_inbox import MemoryInboxStore
 from finresilience.durable.memory_transaction import TransactionState
-from finresilience.durable.seen import Counted, Duplicate, Fresh, Parked, Underway
+from finresilience.durable.seen import UNFINISHED, Counted, Duplicate, Fresh, Parked, Underway
 from finresilience.testing import ManualClock
 
 if TYPE_CHECKING:
@@ -114,7 +114,27 @@ async def test_poison_that_kills_its_consumers_is_parked_too(desk: Callable[...,
         except Killed:
             continue
         assert told == Parked(3)
-    assert len(mine.runs) == 3  # the first was not counted, the fourth not made
+    assert len(mine.runs) == 4  # the first was not counted, as the broker did not say that it had delivered it before
+    assert [message.reason for message in mine.inbox.parked()] == [UNFINISHED]
+
+
+async def test_poison_that_is_redelivered_runs_as_often_as_was_promised(desk: Callable[..., Desk]) -> None:
+    mine = desk(park_after=3)
+    for run in range(3):
+        await mine.fail(Boom(), redelivered=run > 0)
+    assert await mine.deliver(redelivered=True) == Parked(3)
+    assert len(mine.runs) == 3
+    assert [message.reason for message in mine.inbox.parked()] == ["Boom"]
+
+
+async def test_the_last_run_that_was_promised_may_succeed(desk: Callable[..., Desk]) -> None:
+    mine = desk(park_after=3)
+    for run in range(2):
+        await mine.fail(Boom(), redelivered=run > 0)
+    mine.error = None
+    assert await mine.deliver(redelivered=True)
+    assert isinstance(await mine.deliver(redelivered=True), Duplicate)
+    assert not mine.inbox.parked()
 
 
 @pytest.mark.parametrize("redelivered", [False, True])

@@ -65,6 +65,11 @@ class AsyncMemoryInboxStore:
         await self._pause()
         return self._store.failed(group=group, message_id=message_id, tenant=tenant, reason=reason, delivery_id=delivery_id)
 
+    async def begun(self, *, group: str, message_id: str, tenant: str = "", delivery_id: str = "") -> Counted:
+        """Count a run before it is made, as one that failed; it parks only what had failed `park_after` times before."""
+        await self._pause()
+        return self._store.begun(group=group, message_id=message_id, tenant=tenant, delivery_id=delivery_id)
+
     async def forgiven(self, *, group: str, message_id: str, tenant: str = "") -> Counted:
         """Take one failure back that was nobody's."""
         await self._pause()

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 Tx = TypeVar("Tx")
 
 PARTING = 5.0  # seconds
-UNFINISHED = "a run before did not end: its consumer may have died of this message"
 
 HANDLED: Final = declare("inbox.handled", "the handler is done, and its transaction is still open")
 COMMITTED: Final = declare("inbox.committed", "the work and its marker are committed, and the broker has not heard of it")
@@ -68,7 +67,7 @@ def consume(
     """
     message = _Message(group=group, message_id=message_id, tenant=tenant)
     if redelivered:
-        counted = inbox.failed(**message, reason=UNFINISHED, delivery_id=delivery_id)
+        counted = inbox.begun(**message, delivery_id=delivery_id)
         if counted.parked:
             return Parked(counted.failures)
     try:
@@ -110,7 +109,7 @@ async def aconsume(
     """Handle a message in one transaction with its marker, unless it was handled: `consume`, awaited."""
     message = _Message(group=group, message_id=message_id, tenant=tenant)
     if redelivered:
-        counted = await inbox.failed(**message, reason=UNFINISHED, delivery_id=delivery_id)
+        counted = await inbox.begun(**message, delivery_id=delivery_id)
         if counted.parked:
             return Parked(counted.failures)
     try:

@@ -67,8 +67,16 @@ class InboxStore(Protocol[Tx_contra]):
         """
         ...
 
+    def begun(self, *, group: str, message_id: str, tenant: str = "", delivery_id: str = "") -> Counted:
+        """Count a run before it is made, as one that failed: so it is counted also if the message kills its consumer.
+
+        It parks the message only if that had failed `park_after` times before; so each gets as many runs, however they end.
+        Take it back by `forgiven` when the run has ended, and count its failure by `failed`.
+        """
+        ...
+
     def forgiven(self, *, group: str, message_id: str, tenant: str = "") -> Counted:
-        """Take one failure back that was nobody's: the run was counted before it was made, and then refused."""
+        """Take one failure back that was nobody's: the run was counted before it was made, and has ended otherwise."""
         ...
 
     def parked(self, *, limit: int = 100) -> Sequence[ParkedMessage]:
@@ -112,6 +120,10 @@ class AsyncInboxStore(Protocol[Tx_contra]):
 
     async def failed(self, *, group: str, message_id: str, tenant: str = "", reason: str = "", delivery_id: str = "") -> Counted:
         """Count one failure, in a transaction of the store's own."""
+        ...
+
+    async def begun(self, *, group: str, message_id: str, tenant: str = "", delivery_id: str = "") -> Counted:
+        """Count a run before it is made, as one that failed; it parks only what had failed `park_after` times before."""
         ...
 
     async def forgiven(self, *, group: str, message_id: str, tenant: str = "") -> Counted:

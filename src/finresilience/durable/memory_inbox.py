@@ -11,7 +11,7 @@ from finresilience.durable.errors import StoreFullError
 from finresilience.durable.memory_table import StoreLock, Table, checked_transaction
 from finresilience.durable.memory_transaction import MemoryTransaction
 from finresilience.durable.records import MAX_BATCH, MAX_REASON, text_of
-from finresilience.durable.seen import Counted, Duplicate, Fresh, Parked, ParkedMessage, Seen, Stale, Underway
+from finresilience.durable.seen import UNFINISHED, Counted, Duplicate, Fresh, Parked, ParkedMessage, Seen, Stale, Underway
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,6 +34,7 @@ class Failures:
     last: float
     reason: str
     delivery_id: str
+    parked: bool = False
 
 
 class MemoryInboxStore:
@@ -105,7 +106,7 @@ class MemoryInboxStore:
         if marked is not None:
             return Duplicate(self._clock.monotonic() - marked)
         failures = self._failures.get(at)
-        if failures is not None and failures.number >= self._park_after:
+        if failures is not None and failures.parked:
             return Parked(failures.number)
         highest = None if mark is None else self._marks.get(mark, mine)
         return None if highest is None or position is None or highest < position else Stale(highest)
@@ -124,17 +125,39 @@ class MemoryInboxStore:
         text_of("reason", reason, most=MAX_REASON, empty=True)
         text_of("delivery_id", delivery_id, empty=True)
         with self._lock:
-            if self._markers.get(at) is not None:
-                return Counted(0, parked=False)
-            now, known = self._clock.monotonic(), self._failures.get(at)
+            known = self._countable(at)
             if known is None:
-                if len(self._failures) >= self._at_most:
-                    raise StoreFullError("failures", self._at_most)
-                known = Failures(0, now, now, "", "")
-            if known.number >= self._park_after:
+                return Counted(0, parked=False)
+            if known.parked:
                 return Counted(known.number, parked=True)
-            row = replace(known, number=known.number + 1, last=now, reason=reason, delivery_id=delivery_id)
+            number = known.number + 1
+            row = replace(known, number=number, reason=reason, delivery_id=delivery_id, parked=number >= self._park_after)
             return self._counted(at, row)
+
+    def begun(self, *, group: str, message_id: str, tenant: str = "", delivery_id: str = "") -> Counted:
+        """Count a run before it is made, as one that failed; it parks only what had failed `park_after` times before."""
+        at = _place(tenant, group, message_id)
+        text_of("delivery_id", delivery_id, empty=True)
+        with self._lock:
+            known = self._countable(at)
+            if known is None:
+                return Counted(0, parked=False)
+            if known.parked:
+                return Counted(known.number, parked=True)
+            if known.number >= self._park_after:
+                return self._counted(at, replace(known, reason=UNFINISHED, delivery_id=delivery_id, parked=True))
+            return self._counted(at, replace(known, number=known.number + 1))
+
+    def _countable(self, at: Place) -> Failures | None:
+        """Return the failures of a message as of now, none if it is new, and None for what was handled."""
+        if self._markers.get(at) is not None:
+            return None
+        now, known = self._clock.monotonic(), self._failures.get(at)
+        if known is not None:
+            return known if known.parked else replace(known, last=now)
+        if len(self._failures) >= self._at_most:
+            raise StoreFullError("failures", self._at_most)
+        return Failures(0, now, now, "", "")
 
     def forgiven(self, *, group: str, message_id: str, tenant: str = "") -> Counted:
         """Take one failure back that was nobody's."""
@@ -143,11 +166,11 @@ class MemoryInboxStore:
             known = self._failures.get(at)
             if known is None or self._markers.get(at) is not None:
                 return Counted(0, parked=False)
-            return self._counted(at, replace(known, number=known.number - 1))
+            return self._counted(at, replace(known, number=known.number - 1, parked=False))
 
     def _counted(self, at: Place, row: Failures) -> Counted:
         self._failures.put(at, row if row.number else None)
-        return Counted(row.number, parked=row.number >= self._park_after)
+        return Counted(row.number, parked=row.parked)
 
     def parked(self, *, limit: int = 100) -> Sequence[ParkedMessage]:
         """Return parked messages, the longest parked first."""
@@ -158,7 +181,7 @@ class MemoryInboxStore:
         return sorted(found, key=lambda message: -message.idle)[:limit]
 
     def _is_parked(self, at: Place, row: Failures) -> bool:
-        return row.number >= self._park_after and self._markers.get(at) is None
+        return row.parked and self._markers.get(at) is None
 
     def unpark(self, *, group: str, message_id: str, tenant: str = "") -> bool:
         """Let a parked message be handled when it is delivered again; return whether it was parked."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias, final
+from typing import Final, Literal, TypeAlias, final
+
+UNFINISHED: Final = "its last run did not end: the consumer may have died of this message"
 
 
 @final

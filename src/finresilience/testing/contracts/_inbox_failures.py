@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from finresilience.durable.seen import Counted, Duplicate, Fresh, Parked, ParkedMessage, Seen
+from finresilience.durable.seen import UNFINISHED, Counted, Duplicate, Fresh, Parked, ParkedMessage, Seen
 from finresilience.testing.contracts._base import Contract, ContractError, ask, law, race
 from finresilience.testing.contracts._keys import is_a
 
@@ -48,6 +48,11 @@ class FailureLaws(Contract):
     async def failed(self, store: Any, **more: Any) -> Counted:
         """Count a failure of the one message."""
         told: Counted = await ask(store.failed(**{"group": "ledger", "message_id": "msg_1", **more}))
+        return told
+
+    async def begun(self, store: Any, **more: Any) -> Counted:
+        """Count a run of the one message before it is made."""
+        told: Counted = await ask(store.begun(**{"group": "ledger", "message_id": "msg_1", **more}))
         return told
 
     async def park(self, store: Any, **more: Any) -> None:
@@ -142,6 +147,42 @@ class FailureLaws(Contract):
         assert told == Counted(0, parked=False), f"{told.failures} failures are left of none"
         assert is_a(Fresh, await self.once(store)).failures == 0
         assert (await ask(store.forgiven(**where))).failures == 0
+
+    @law
+    async def test_a_run_that_is_counted_before_it_is_made_is_made(self, store: Any) -> None:
+        """A message that kills its consumer has `park_after` runs counted before they are made: then it is parked, and no sooner."""
+        for run in range(1, store.park_after + 1):
+            told = await self.begun(store, delivery_id=f"1-{run}")
+            assert told == Counted(run, parked=False), f"for run {run} of {store.park_after}: {told}"
+            is_a(Fresh, await self.undone(store), f"for run {run} of {store.park_after}, which was counted")
+        assert not await self.parked(store), f"a message was parked whose run {store.park_after} may yet succeed"
+        for _ in range(2):
+            told = await self.begun(store, delivery_id="2-1")
+            assert told == Counted(store.park_after, parked=True), f"after {store.park_after} runs that did not end: {told}"
+            is_a(Parked, await self.once(store), f"after {store.park_after} runs that did not end")
+        listed = [(one.failures, one.reason, one.delivery_id) for one in await self.parked(store)]
+        assert listed == [(store.park_after, UNFINISHED, "2-1")], f"parked() listed {len(listed)}, or other facts"
+
+    @law
+    async def test_a_counted_run_that_fails_is_one_failure(self, store: Any) -> None:
+        """A run that is counted before it is made, taken back when it ends, and failed, is one: poison has as many runs as any."""
+        where = {"group": "ledger", "message_id": "msg_1"}
+        for run in range(1, store.park_after + 1):
+            assert not (await self.begun(store)).parked, f"parked before run {run} of {store.park_after}"
+            assert (await ask(store.forgiven(**where))).failures == run - 1, f"run {run} could not be taken back"
+            told = await self.failed(store, reason=f"Boom {run}")
+            assert told == Counted(run, parked=run == store.park_after), f"run {run} of {store.park_after} that failed: {told}"
+        assert [one.reason for one in await self.parked(store)] == [f"Boom {store.park_after}"], "parked for another reason than its last"
+
+    @law
+    async def test_a_run_of_what_was_handled_is_not_counted(self, store: Any) -> None:
+        """A run that is counted before it is made counts nothing for a message that was handled, or that is parked."""
+        is_a(Fresh, await self.once(store))
+        for _ in range(store.park_after + 1):
+            assert await self.begun(store) == Counted(0, parked=False), "a run of a handled message was counted"
+        await self.park(store, message_id="poison")
+        for _ in range(2):
+            assert await self.begun(store, message_id="poison") == Counted(store.park_after, parked=True), "a parked message was counted"
 
     @law
     async def test_a_person_lets_go_what_is_parked(self, store: Any) -> None:

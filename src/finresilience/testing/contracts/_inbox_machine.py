@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from finresilience.durable.seen import Duplicate, Fresh, Parked, Stale
+from finresilience.durable.seen import Counted, Duplicate, Fresh, Parked, Stale
 from finresilience.testing.contracts._base import ask
 from finresilience.testing.contracts._drivers import drive_machine
 
@@ -34,6 +34,7 @@ class Machine(RuleBasedStateMachine):
         self.store: Any = driver(contract.fresh)
         self.handled: dict[Name, float] = {}
         self.failures: dict[Name, tuple[int, float]] = {}
+        self.parked: set[Name] = set()
         self.marks: dict[tuple[str, str], int] = {}
         self.now = 0.0
 
@@ -83,7 +84,7 @@ class Machine(RuleBasedStateMachine):
         return Stale if stale else Fresh
 
     def _is_parked(self, name: Name) -> bool:
-        return name not in self.handled and self.failures.get(name, (0, 0.0))[0] >= self.store.park_after
+        return name not in self.handled and name in self.parked
 
     @rule(name=NAMES, times=st.sampled_from((1, 1, 2, 5)))
     def fail(self, name: Name, times: int) -> None:
@@ -93,8 +94,26 @@ class Machine(RuleBasedStateMachine):
             counted = self.ask(lambda: self.store.failed(tenant=tenant, group=group, message_id=message))
             if name not in self.handled and not self._is_parked(name):
                 self.failures[name] = (self.failures.get(name, (0, 0.0))[0] + 1, self.now)
+                if self.failures[name][0] >= self.store.park_after:
+                    self.parked.add(name)
             number = 0 if name in self.handled else self.failures[name][0]
             assert counted.failures == number, f"{counted.failures} failures were counted, and the model has {number}"
+
+    @rule(name=NAMES, times=st.sampled_from((1, 1, 2, 6)))
+    def begin(self, name: Name, times: int) -> None:
+        """Count runs before they are made."""
+        tenant, group, message = name
+        for _ in range(times):
+            counted = self.ask(lambda: self.store.begun(tenant=tenant, group=group, message_id=message))
+            number = self.failures.get(name, (0, 0.0))[0]
+            if name not in self.handled and not self._is_parked(name):
+                if number < self.store.park_after:
+                    self.failures[name] = (number + 1, self.now)
+                else:
+                    self.failures[name] = (number, self.now)
+                    self.parked.add(name)
+            number = 0 if name in self.handled else self.failures[name][0]
+            assert counted == Counted(number, parked=self._is_parked(name)), f"{counted} was told, and the model has {number}"
 
     @rule(name=NAMES)
     def forgive(self, name: Name) -> None:
@@ -104,6 +123,7 @@ class Machine(RuleBasedStateMachine):
         number, last = self.failures.get(name, (0, 0.0))
         if name not in self.handled and number:
             self.failures[name] = (number - 1, last)
+            self.parked.discard(name)
             if number == 1:
                 del self.failures[name]
         left = 0 if name in self.handled else self.failures.get(name, (0, 0.0))[0]
@@ -117,6 +137,7 @@ class Machine(RuleBasedStateMachine):
         assert told is self._is_parked(name), f"unpark() told {told}"
         if told:
             del self.failures[name]
+            self.parked.discard(name)
 
     @rule(seconds=st.sampled_from((7.0, 31.0)))
     def wait(self, seconds: float) -> None:
@@ -136,6 +157,7 @@ class Machine(RuleBasedStateMachine):
         markers = [name for name, at in self.handled.items() if at <= before]
         for name in tired:
             del self.failures[name]
+            self.parked.discard(name)
         for name in markers:
             del self.handled[name]
         told = self.ask(lambda: self.store.purge(older_than=OLD))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from finresilience.durable.memory_inbox import Failures, MemoryInboxStore
 from finresilience.durable.memory_transaction import MemoryTransaction
-from finresilience.durable.seen import Counted, Duplicate, Fresh, ParkedMessage, Seen, Stale, Underway
+from finresilience.durable.seen import UNFINISHED, Counted, Duplicate, Fresh, Parked, ParkedMessage, Seen, Stale, Underway
 from finresilience.testing.saboteurs import saboteur
 from finresilience.testing.saboteurs.idempotency_leases import commits_when_interrupted
 
@@ -185,12 +185,9 @@ class CountsInsideTheTransaction(MemoryInboxStore):
 class NeverParks(MemoryInboxStore):
     """Counts failures and draws no conclusion: a message that kills its consumers is handed out for ever."""
 
-    def once(self, within: MemoryTransaction, **more: Any) -> Seen:
-        promised, self._park_after = self._park_after, 10**9
-        try:
-            return super().once(within, **more)
-        finally:
-            self._park_after = promised
+    def _known(self, *asked: Any) -> Seen | None:
+        told = super()._known(*asked)
+        return None if isinstance(told, Parked) else told
 
 
 @saboteur(CONTRACT, kills="test_poison_harms_nobody_else")
@@ -210,8 +207,9 @@ class ReadsAndWritesTheCount(MemoryInboxStore):
     def failed(self, *, group: str, message_id: str, tenant: str = "", reason: str = "", delivery_id: str = "") -> Counted:
         known = self._failures.get((tenant, group, message_id))
         number = 1 if known is None else known.number + 1
-        self._failures.put((tenant, group, message_id), Failures(number, 0.0, 0.0, reason, delivery_id))
-        return Counted(number, parked=number >= self.park_after)
+        parked = number >= self.park_after
+        self._failures.put((tenant, group, message_id), Failures(number, 0.0, 0.0, reason, delivery_id, parked))
+        return Counted(number, parked=parked)
 
 
 @saboteur(CONTRACT, kills="test_what_was_handled_has_no_failures")
@@ -233,6 +231,44 @@ class ForgivesAll(MemoryInboxStore):
         return Counted(0, parked=False)
 
 
+@saboteur(CONTRACT, kills="test_a_run_that_is_counted_before_it_is_made_is_made")
+class ParksBeforeTheLastRun(MemoryInboxStore):
+    """Parks a message as soon as its last run is counted: it is never made, and poison has a run less than was promised."""
+
+    def begun(self, *, group: str, message_id: str, tenant: str = "", delivery_id: str = "") -> Counted:
+        return self.failed(group=group, message_id=message_id, tenant=tenant, reason=UNFINISHED, delivery_id=delivery_id)
+
+
+@saboteur(CONTRACT, kills="test_a_run_that_is_counted_before_it_is_made_is_made")
+class CountsNoRunThatDied(MemoryInboxStore):
+    """Counts no run before it is made: a message that kills its consumer kills one after the other, for ever."""
+
+    def begun(self, *, group: str, message_id: str, tenant: str = "", delivery_id: str = "") -> Counted:
+        told = super().begun(group=group, message_id=message_id, tenant=tenant, delivery_id=delivery_id)
+        return self.forgiven(group=group, message_id=message_id, tenant=tenant) if told.failures else told
+
+
+@saboteur(CONTRACT, kills="test_a_counted_run_that_fails_is_one_failure")
+class TellsNoReasonButItsOwn(MemoryInboxStore):
+    """Keeps the reason of a run that was counted before it was made: whoever looks at the parked message is told a falsehood."""
+
+    def failed(self, *, group: str, message_id: str, tenant: str = "", reason: str = "", delivery_id: str = "") -> Counted:
+        told = super().failed(group=group, message_id=message_id, tenant=tenant, reason=reason, delivery_id=delivery_id)
+        known = self._failures.get((tenant, group, message_id))
+        if known is not None and told.parked and reason.startswith("Boom"):
+            self._failures.put((tenant, group, message_id), replace(known, reason=UNFINISHED))
+        return told
+
+
+@saboteur(CONTRACT, kills="test_a_run_of_what_was_handled_is_not_counted")
+class CountsRunsOfTheHandled(MemoryInboxStore):
+    """Counts the runs of messages that were handled: a broker that delivers one again and again has it parked."""
+
+    def begun(self, *, group: str, message_id: str, tenant: str = "", delivery_id: str = "") -> Counted:
+        told = super().begun(group=group, message_id=message_id, tenant=tenant, delivery_id=delivery_id)
+        return told if told.failures else Counted(1, parked=False)
+
+
 @saboteur(CONTRACT, kills="test_a_person_lets_go_what_is_parked")
 class UnparksWithItsFailures(MemoryInboxStore):
     """Lets a message go with its failures but one, so that it is parked again by the next."""
@@ -241,7 +277,7 @@ class UnparksWithItsFailures(MemoryInboxStore):
         known = self._failures.get((tenant, group, message_id))
         if not super().unpark(group=group, message_id=message_id, tenant=tenant) or known is None:
             return False
-        self._failures.put((tenant, group, message_id), replace(known, number=self.park_after - 1))
+        self._failures.put((tenant, group, message_id), replace(known, number=self.park_after - 1, parked=False))
         return True
 
 
