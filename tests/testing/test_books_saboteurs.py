@@ -115,6 +115,11 @@ def providers_are_looked_at_one_by_one(patch: Patch) -> None:
     patch.setattr(invariants, "providers", lambda it: it.bookings[:1])
 
 
+def follow_ups_may_go_anywhere(patch: Patch) -> None:
+    deaf = tuple(law for law in invariants.STANDING if law is not invariants.no_follow_up_elsewhere)
+    patch.setattr(invariants, "STANDING", deaf)
+
+
 def each_booking_is_an_effect_of_its_own(patch: Patch) -> None:
     twice = invariants.no_double_effect
 
@@ -157,6 +162,7 @@ def a_broken_world_is_noticed(spoil: Callable[..., set[str]]) -> None:
     (currencies_are_ignored, a_broken_world_is_noticed, broken.it_moves_in_another_currency),
     (what_nobody_asked_for_is_nobodys_business, a_broken_world_is_noticed, broken.money_moves_that_nobody_asked_for),
     (providers_are_looked_at_one_by_one, a_broken_world_is_noticed, broken.it_moves_at_another_provider_too),
+    (follow_ups_may_go_anywhere, a_broken_world_is_noticed, broken.it_is_refunded_by_another_provider),
     (each_booking_is_an_effect_of_its_own, a_broken_world_is_noticed, broken.it_moves_twice_at_one_provider),
     (a_failure_is_always_believed, a_broken_world_is_noticed, broken.a_success_is_told_as_a_failure),
     (a_success_is_always_believed, a_broken_world_is_noticed, broken.it_never_moves),

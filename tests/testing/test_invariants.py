@@ -19,6 +19,7 @@ from finresilience.testing.invariants import (
     check,
     money_conserved,
     no_double_effect,
+    no_follow_up_elsewhere,
     no_lost_intent,
     no_unknown_sent_elsewhere,
     one_answer_per_key,
@@ -134,6 +135,14 @@ def test_one_payment_at_two_providers_was_sent_elsewhere() -> None:
     assert error.references == {"pay_1"}
     assert "'acme' and at 'globex'" in str(error)
     no_unknown_sent_elsewhere([moved("pay_1"), moved("pay_1")])  # twice at one provider is another law's business
+
+
+def test_a_follow_up_at_another_provider_than_its_payment_is_caught() -> None:
+    ledger = [moved("pay_1"), moved("pay_1", operation="capture", provider="globex"), moved("pay_2"), moved("pay_2", operation="refund")]
+    error = broken(lambda: no_follow_up_elsewhere(ledger))
+    assert error.references == {"pay_1"}
+    assert "its capture moved at 'globex' and its charge at 'acme'" in str(error)
+    no_follow_up_elsewhere([moved("pay_1"), moved("pay_1", provider="globex"), moved("pay_1", operation="refund", provider="globex")])
 
 
 def test_a_doubt_and_a_failure_are_no_lie_and_a_failure_alone_is() -> None:
@@ -263,7 +272,8 @@ def test_a_key_may_fail_for_one_payment_and_answer_for_another_and_serve_two_ope
 
 def test_a_check_reports_everything_at_once() -> None:
     history = told(("pay_1", End.OK), ("pay_2", End.FAIL), ("pay_3", End.OK))
-    error = broken(lambda: check(history, [moved("pay_2"), moved("pay_3"), moved("pay_3", provider="globex")]))
+    astray = moved("pay_2", operation="refund", provider="globex")
+    error = broken(lambda: check(history, [moved("pay_2"), astray, moved("pay_3"), moved("pay_3", provider="globex")]))
     assert error.references == {"pay_1", "pay_2", "pay_3"}
     assert error.invariants == {law.__name__ for law in STANDING} - {"one_answer_per_key"}
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from finresilience.testing.strategies import Books
 
 MONEY, TWICE, ELSEWHERE = "money_conserved", "no_double_effect", "no_unknown_sent_elsewhere"
+FOLLOWS = "no_follow_up_elsewhere"
 FAILED, OK, KEY = "told_failed_but_moved", "told_ok_but_not_moved", "one_answer_per_key"
 
 Draw = Any  # draws an example of a strategy
@@ -81,6 +82,13 @@ def it_moves_twice_at_one_provider(both: Books, draw: Draw) -> set[str]:
 def it_moves_at_another_provider_too(both: Books, draw: Draw) -> set[str]:
     it = victim(both, draw, booked)
     return book(both, it, provider=other(it.bookings[0].provider))
+
+
+def it_is_refunded_by_another_provider(both: Books, draw: Draw) -> set[str]:
+    it = victim(both, draw, booked)
+    both.history.end(both.history.invoke("refund", it.reference, amount_of(it)), End.OK)
+    both.ledger.append(Booking(other(it.bookings[0].provider), it.reference, "refund", amount_of(it), at=1e6))
+    return {it.reference}
 
 
 def it_never_moves(both: Books, draw: Draw) -> set[str]:
@@ -170,6 +178,7 @@ def two_payments_share_a_key(both: Books, draw: Draw) -> set[str]:
 SABOTEURS = [
     Saboteur(it_moves_twice_at_one_provider, {TWICE, MONEY}),
     Saboteur(it_moves_at_another_provider_too, {TWICE, ELSEWHERE, MONEY}),
+    Saboteur(it_is_refunded_by_another_provider, {FOLLOWS}),
     Saboteur(it_never_moves, {OK, MONEY}),
     Saboteur(it_moves_though_it_failed, {FAILED, MONEY}),
     Saboteur(a_minor_unit_is_lost, {MONEY}),

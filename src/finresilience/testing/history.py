@@ -225,7 +225,10 @@ class History:
         return part
 
     def to_json(self, ledger: Iterable[Booking] = ()) -> str:
-        """Return the history, and what moved, as one line of JSON: keep it beside a failure and check it again elsewhere."""
+        """Return the history, and what moved, as one line of JSON: keep it beside a failure and check it again elsewhere.
+
+        It holds references, amounts and idempotency keys: keep it where you keep those.
+        """
         from finresilience.testing.records import written
 
         return written(self, ledger)

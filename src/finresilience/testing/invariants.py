@@ -29,6 +29,7 @@ from finresilience.testing.violations import (
     off,
     providers,
     spelt,
+    strays,
     sums,
     twice,
     unbalanced,
@@ -42,6 +43,7 @@ __all__ = [
     "check",
     "money_conserved",
     "no_double_effect",
+    "no_follow_up_elsewhere",
     "no_lost_intent",
     "no_unknown_sent_elsewhere",
     "one_answer_per_key",
@@ -73,6 +75,19 @@ def no_unknown_sent_elsewhere(ledger: Iterable[Booking], *, intent: Naming = by_
         intent: what shall happen once.
     """
     _raise("no_unknown_sent_elsewhere", ((it, elsewhere(it)) for it in _joined(None, ledger, intent) if len(providers(it)) > 1))
+
+
+def no_follow_up_elsewhere(ledger: Iterable[Booking]) -> None:
+    """What follows a payment moved where the payment did: nobody can capture, refund or void what another provider took.
+
+    Args:
+        ledger: what moved, at all providers together.
+    """
+    places: dict[str, dict[str, set[str]]] = {}
+    for booking in _ledger(ledger):
+        places.setdefault(booking.reference, {}).setdefault(booking.operation, set()).add(booking.provider)
+    said = ((reference, strays(at)) for reference, at in places.items())
+    _raise("no_follow_up_elsewhere", (), (Violation("no_follow_up_elsewhere", it, f"{shown(it)}: {why}") for it, why in said if why))
 
 
 def told_failed_but_moved(history: History, ledger: Iterable[Booking], *, intent: Naming = by_reference) -> None:
@@ -155,6 +170,7 @@ def one_answer_per_key(history: History) -> None:
 STANDING: Final[tuple[Invariant, ...]] = (
     no_double_effect,
     no_unknown_sent_elsewhere,
+    no_follow_up_elsewhere,
     told_failed_but_moved,
     told_ok_but_not_moved,
     money_conserved,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import combinations
 from typing import TYPE_CHECKING, Final, TypeAlias, final
 
 from finresilience._currencies import Unit
@@ -11,7 +12,7 @@ from finresilience.testing.history import End, Entry
 from finresilience.testing.records import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from finresilience.money import Money
     from finresilience.testing.intents import Intent
@@ -90,6 +91,15 @@ def elsewhere(it: Intent) -> str:
     """Say at which providers it moved."""
     where = " and at ".join(shown(provider) for provider in providers(it))
     return f"it moved at {where}: a call of unknown outcome was sent to another provider"
+
+
+def strays(places: Mapping[str, set[str]]) -> str:
+    """Say which two operations of one payment moved money at different providers only, or nothing."""
+    for (one, here), (other, there) in combinations(sorted(places.items()), 2):
+        if not here & there:
+            at, elsewhere = (" and ".join(map(shown, sorted(names))) for names in (here, there))
+            return f"its {one} moved at {at} and its {other} at {elsewhere}: a follow-up goes to the provider that took the payment"
+    return ""
 
 
 def off(it: Intent) -> str:
