@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import anyio
@@ -12,7 +13,7 @@ import trio
 from anyio import from_thread, to_thread
 
 from finresilience.clock import ruling_clock
-from finresilience.testing import DeadlockError, VirtualClock, run_virtual
+from finresilience.testing import DeadlockError, VirtualClock, on_asyncio, run_virtual
 
 both = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 
@@ -69,6 +70,27 @@ def test_the_executors_of_asyncio_hold_too() -> None:
         return loop.time()
 
     assert run_virtual(scenario) == 0.0
+
+
+def test_a_pool_of_ones_own_holds_too() -> None:
+    async def scenario() -> float:
+        with ThreadPoolExecutor(2) as pool:
+            for _ in range(100):
+                async with asyncio.timeout(1):
+                    await asyncio.wrap_future(pool.submit(hop))
+        return asyncio.get_running_loop().time()
+
+    assert run_virtual(scenario) == 0.0
+
+
+def test_a_wrapped_future_that_the_loop_itself_must_answer_is_no_deadlock() -> None:
+    """Nobody can tell from outside who will answer it, so its hold ends when nothing was heard for as long as `patience`."""
+
+    async def scenario() -> float:
+        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(asyncio.sleep(5), asyncio.get_running_loop()))
+        return asyncio.get_running_loop().time()
+
+    assert run_virtual(scenario, patience=0.01) == 5.0
 
 
 def test_the_threads_of_trio_hold_too() -> None:
@@ -280,3 +302,9 @@ async def test_outside_a_virtual_run_threads_work_as_ever() -> None:
     run_virtual_in_a_thread = await to_thread.run_sync(lambda: run_virtual(hops, 2))
     assert run_virtual_in_a_thread == 0.0
     assert await to_thread.run_sync(hop) == hop()
+
+
+def test_a_loop_that_knows_no_pools_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(on_asyncio, "_WRAPS", None)
+    with pytest.raises(TimeoutError):
+        test_a_pool_of_ones_own_holds_too()

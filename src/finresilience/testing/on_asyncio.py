@@ -8,7 +8,7 @@ import sys
 from contextlib import suppress
 from functools import partial
 from math import inf, ulp
-from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, cast, final
+from typing import TYPE_CHECKING, Any, Final, TypeVar, TypeVarTuple, cast, final
 
 import anyio
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from finresilience.testing.chance import Chance
     from finresilience.testing.errands import Hold
     from finresilience.testing.virtual import VirtualClock
+
+_WRAPS: Final = asyncio.wrap_future.__code__
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -57,7 +59,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._chance = chance
         self._patience = patience
         self._later: list[Any] = []
-        self._asked: dict[Hashable, Hold] = {}  # what waits for a server
+        self._asked: dict[Hashable, Hold] = {}  # what waits for a server, or for a pool of somebody's own
+        self._sends = False  # whether run_in_executor is at work, which holds by itself
         self._poller = _Poller(self)
         super().__init__(cast("selectors.BaseSelector", self._poller))
         self._clock_resolution = ulp(self._now)
@@ -86,23 +89,26 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Run `func` in a thread, and hold the time until its result has come back."""
         hold = self.clock.hold()
         hold.take()
+        self._sends = True
         try:
             future = super().run_in_executor(executor, on_errand, Errand(self.clock, hold.is_taken), func, *args)
         except BaseException:
             hold.release()
             raise
+        finally:
+            self._sends = False
         future.add_done_callback(lambda _: hold.release())
         return future
 
     def create_future(self) -> asyncio.Future[Any]:
-        """Return a new future; it holds the time if the driver of a database makes it, whose own thread, or server, will answer."""
+        """Return a new future; it holds the time if a driver's own thread or server will answer, or if it wraps one of a pool."""
         future = super().create_future()
         frame = sys._getframe(1)
         if answered_by_a_thread(frame):
             hold = self.clock.hold()
             hold.take()
             future.add_done_callback(lambda _: hold.release())
-        elif answered_by_a_server(frame):
+        elif answered_by_a_server(frame) or (frame.f_code is _WRAPS and not self._sends):
             self._asked[future] = hold = self.clock.hold()
             hold.take()
             future.add_done_callback(self._answered)

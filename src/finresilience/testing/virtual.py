@@ -81,7 +81,8 @@ class VirtualClock(ThreadTime):
     def hold(self) -> Hold:
         """Return a context manager inside which time does not jump: something outside the loop is at work for it.
 
-        To_thread workers of anyio and trio and asyncio's executors are held without being asked. From any thread:
+        To_thread workers of anyio and trio, asyncio's executors and `asyncio.wrap_future` are held without being asked. Subprocesses,
+        `threading.Timer` and threads of your own are not: hold the time while they work for you. From any thread:
 
             with clock.hold():
                 answer = ask_a_real_server()
