@@ -5,13 +5,16 @@ And the watch over the real clock: a unit test that waits for it fails.
 
 from __future__ import annotations
 
+import gc
 import os
+from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from finresilience import clock
 from tests.real_time import nobody_waits, watch
 
 if TYPE_CHECKING:
@@ -27,7 +30,10 @@ IN_REAL_TIME: Final = {
 }
 """Where tests may wait for the real clock, below tests/, and why."""
 
+A_CROWD: Final = 150  # policies
+
 _TESTS: Final = Path(__file__).parent
+_living: Final = deque([0], maxlen=1)
 
 
 def may_take_real_time(path: Path) -> bool:
@@ -38,6 +44,21 @@ def may_take_real_time(path: Path) -> bool:
 def pytest_configure(config: pytest.Config) -> None:
     """Watch from before the first test until after the last."""
     config.add_cleanup(watch())
+
+
+def pytest_collection_finish() -> None:
+    """Take what collection made, and will live until the end, out of the collector's sight: each look at all of it is dear."""
+    gc.collect()
+    gc.freeze()
+    gc.collect()  # now its next look is due by the garbage of tests alone
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_logfinish() -> None:
+    """Bury dead policies before there are thousands: until then, each is told of every change of the clock, as the living are."""
+    if len(clock._governed) > _living[-1] + A_CROWD:
+        gc.collect()
+        _living.append(len(clock._governed))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -139,6 +139,13 @@ def test_before_the_first_call_a_change_costs_nothing(kind: Any) -> None:
     assert core.take(0.0)
 
 
+def test_a_narrower_window_looks_at_the_last_of_its_own_number() -> None:
+    core = SlidingWindow(3, per=10).start(0.0)
+    assert [core.take(at) for at in (0.0, 1.0, 2.0)] == [True] * 3
+    core.change(SlidingWindow(2, per=10), 2.0)
+    assert [core.take(at) for at in (10.5, 11.5, 11.5, 12.0)] == [None, True, None, True]
+
+
 def test_a_wider_window_reckons_with_calls_too_old_to_be_known_as_late_as_they_can_have_been() -> None:
     core = SlidingWindow(2, per=1).start(0.0)
     for second in range(4):

@@ -56,11 +56,11 @@ SCRIPTS: dict[str, tuple[Any, ...]] = {
     "looked at": (Answer(200),),
     "declined": (Answer(402),),
     "refused, then plain": (Answer(503), "ok"),
-    "down, then plain": (Down(), "ok"),
-    "down": (Down(),) * 3,
-    "lost": (Lost(),) * 3,
-    "no": (No(),),
-    "twice down, then looked at": (Down(), Down(), Answer(200)),
+    "down, then plain": (Down, "ok"),
+    "down": (Down,) * 3,
+    "lost": (Lost,) * 3,
+    "no": (No,),
+    "twice down, then looked at": (Down, Down, Answer(200)),
 }
 
 

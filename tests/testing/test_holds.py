@@ -13,7 +13,7 @@ import trio
 from anyio import from_thread, to_thread
 
 from finresilience.clock import ruling_clock
-from finresilience.testing import DeadlockError, VirtualClock, on_asyncio, run_virtual
+from finresilience.testing import DeadlockError, VirtualClock, on_asyncio, run_virtual, turn
 
 both = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 
@@ -302,6 +302,30 @@ async def test_outside_a_virtual_run_threads_work_as_ever() -> None:
     run_virtual_in_a_thread = await to_thread.run_sync(lambda: run_virtual(hops, 2))
     assert run_virtual_in_a_thread == 0.0
     assert await to_thread.run_sync(hop) == hop()
+
+
+@pytest.mark.parametrize("step", range(1, 12))
+def test_a_thread_may_answer_while_the_loop_mixes_its_tasks(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    look, looks = on_asyncio._task_of, list[int]()
+
+    async def scenario() -> None:
+        loop, answer = asyncio.get_running_loop(), asyncio.Event()
+
+        def looked(handle: Any) -> Any:
+            looks.append(1)
+            if len(looks) == step:
+                thread = threading.Thread(target=loop.call_soon_threadsafe, args=(answer.set,))
+                thread.start()
+                thread.join()
+            return look(handle)
+
+        monkeypatch.setattr(on_asyncio, "_task_of", looked)
+        async with asyncio.TaskGroup() as group:
+            for _ in range(4):
+                group.create_task(turn())
+        await answer.wait()
+
+    run_virtual(scenario, seed=1)
 
 
 def test_a_loop_that_knows_no_pools_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -154,11 +154,12 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._give_up("")
 
     def _mix(self) -> None:
-        tasks = [(owner, handle) for handle in (*self._later, *self._ready) if (owner := _task_of(handle)) is not None]
-        others = [handle for handle in self._ready if _task_of(handle) is None]
+        # a thread may append meanwhile: what it appends stays, and comes last
+        ready = [self._ready.popleft() for _ in range(len(self._ready))]
+        tasks = [(owner, handle) for handle in (*self._later, *ready) if (owner := _task_of(handle)) is not None]
+        others = [handle for handle in ready if _task_of(handle) is None]
         now, self._later = self._chance.order(tasks)
-        self._ready.clear()
-        self._ready.extend((*others, *now))  # callbacks keep the order that asyncio promises; tasks were promised none
+        self._ready.extendleft(reversed((*others, *now)))  # callbacks keep the order that asyncio promises; tasks were promised none
 
     def _without_servers(self) -> list[Any]:
         """Let servers hold the time no more that were silent all our patience: they may wait for a lock that only later work gives back."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from inspect import iscoroutinefunction, signature
 from typing import TYPE_CHECKING, Any, ClassVar, Final, cast, final
+from weakref import ref
 
 from finresilience.testing.clock import ManualClock
 from finresilience.testing.contracts._laws import BrokenLawError, ContractError, ask, law, machine, race
@@ -50,12 +51,13 @@ class Contract:
 
     factory: ClassVar[str] = "make_store"  # what a subclass must write
     probe: ClassVar[str]  # a method of the store that is a coroutine function exactly if the store is async
-    _made: ClassVar[list[object]]
+    _made: ClassVar[dict[int, Callable[[], object]]]  # by their ids; what is gone cannot come twice
+    _kind: ClassVar[type]  # of the last store
     _async: ClassVar[bool | None]
 
     def __init_subclass__(cls, **more: Any) -> None:
         super().__init_subclass__(**more)
-        cls._made, cls._async = [], None
+        cls._made, cls._async = {}, None
         for name, needs in _needs(cls):
             if needs and not getattr(cls, needs):
                 setattr(cls, name, None)
@@ -172,16 +174,18 @@ class Contract:
             raise ContractError(f"{name}.{self.factory}() returned nothing: it must return the store")
         if not callable(getattr(store, self.probe, None)):
             raise ContractError(f"{name}.{self.factory}() returned a {type(store).__name__}, which has no {self.probe}()")
-        if any(known is store for known in self._made):
+        if self._made.get(id(store), _gone)() is store:
             raise ContractError(
                 f"{name}.{self.factory}() returned the same store twice, so that one law would see what another left behind. "
                 "Return a new, empty store each time: make it inside the function, and empty its tables there"
             )
-        self._made.append(store)
-        del self._made[:-_KEPT]
+        self._made[id(store)] = _remembered(store)
+        while len(self._made) > _KEPT:
+            del self._made[next(iter(self._made))]
+        type(self)._kind = type(store)
 
     def _modules(self) -> list[Any]:
-        return sync_modules(type(self._made[-1])) if self._made else []
+        return sync_modules(self._kind)
 
     def run_law(self, body: Law) -> None:
         """Run a law once; for an async store, once on each of its backends."""
@@ -244,6 +248,18 @@ class _on:  # noqa: N801 - reads as a statement: with _on("trio"):
     def __exit__(self, kind: object, error: BaseException | None, traceback: object, /) -> None:
         if error is not None:
             error.add_note(f"on {self._backend}")
+
+
+def _remembered(store: Any) -> Callable[[], object]:
+    """Return what returns the store for as long as it lives: or for ever, where its class leaves no choice."""
+    try:
+        return ref(store)
+    except TypeError:
+        return lambda: store
+
+
+def _gone() -> None:
+    """Return no store."""
 
 
 def _needs(contract: type[Contract]) -> list[tuple[str, str]]:

@@ -88,7 +88,7 @@ def _made(body: Any, *, runner: str, needs: str) -> Callable[[Any], None]:
         except ContractError:
             raise
         except Exception as failure:
-            name = type(self._made[-1]).__name__ if self._made else type(self).__name__
+            name = self._kind.__name__ if self._made else type(self).__name__
             raise BrokenLawError(name, body.__name__, sentence, _seen(failure)) from failure
 
     test.__name__, test.__qualname__, test.__module__, test.__doc__ = body.__name__, body.__qualname__, body.__module__, body.__doc__

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from finresilience.testing import plugin
-from tests.testing.sessions import ANYIO, OURS, XDIST, Session, found_by_itself, script, session, written
+from tests.integration.sessions import ANYIO, OURS, XDIST, Session, found_by_itself, script, session, written
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.testing.sessions import ANYIO, ASYNCIO, OURS, Session, session, written
+from tests.integration.sessions import ANYIO, ASYNCIO, OURS, Session, session, written
 
 if TYPE_CHECKING:
     from pathlib import Path
