@@ -51,6 +51,7 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.collect()  # now its next look is due by the garbage of tests alone
+    gc.set_threshold(10_000)  # Hypothesis keeps a book of every look, and there would be a million
 
 
 @pytest.hookimpl(trylast=True)
