@@ -185,8 +185,8 @@ class CountsInsideTheTransaction(MemoryInboxStore):
 class NeverParks(MemoryInboxStore):
     """Counts failures and draws no conclusion: a message that kills its consumers is handed out for ever."""
 
-    def _known(self, *asked: Any) -> Seen | None:
-        told = super()._known(*asked)
+    def _known(self, at: Any, mark: Any, position: int | None, mine: MemoryTransaction) -> Seen | None:
+        told = super()._known(at, mark, position, mine)
         return None if isinstance(told, Parked) else told
 
 
