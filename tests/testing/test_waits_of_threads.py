@@ -334,7 +334,8 @@ def nobody(_signal: object) -> tuple[()]:
 def test_a_clock_that_believes_every_sleeper_is_caught(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sleepers.Sleeper, "idle", always)
     with pytest.raises((AssertionError, ExceptionGroup)):
-        never_jumps_past_a_signal_that_is_set(backend)
+        for _ in range(50):  # free-running threads: on a busy machine one run may be in time by luck
+            never_jumps_past_a_signal_that_is_set(backend)
 
 
 @both
