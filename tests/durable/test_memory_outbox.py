@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -17,6 +15,7 @@ from finresilience.durable.outbox import DuplicateMessageError, FencedError, Lea
 from finresilience.errors import ConfigurationError
 from finresilience.testing import ManualClock, exhaust, turn
 from finresilience.testing.saboteurs.outbox import NoKeyLock, SettlesById, SkipsLateCommits, TwoOwners
+from tests.durable.forks import a_forked_child_may
 from tests.durable.relays import committed, event, told
 
 if TYPE_CHECKING:
@@ -271,13 +270,7 @@ def test_a_transaction_may_be_told_twice_to_roll_back() -> None:
 
 
 def test_a_forked_child_does_not_wait_for_a_thread_that_it_does_not_have() -> None:
-    script = (
-        "import os; from finresilience.durable import MemoryOutbox; store = MemoryOutbox();"
-        "store._lock.__enter__(); child = os.fork();"  # as if another thread were in the middle of a fetch
-        "child or os._exit(store.statistics().pending);"
-        "raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))"
-    )
-    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+    a_forked_child_may("store.statistics().pending == 0", "MemoryOutbox")
 
 
 async def test_a_transaction_is_awaited_as_well() -> None:

@@ -24,6 +24,7 @@ from finresilience.durable.memory_transaction import MemoryTransaction
 from finresilience.durable.records import Claimed, ClaimToken, Indeterminate, InProgress, KeyState, Record, Replay
 from finresilience.durable.seen import Fresh, Underway
 from finresilience.testing import ManualClock, instant
+from tests.durable.forks import a_forked_child_may
 
 if TYPE_CHECKING:
     from finresilience.durable.idempotency import AsyncIdempotencyStore, IdempotencyStore
@@ -227,13 +228,7 @@ def test_a_deed_that_is_refused_in_a_transaction_leaves_its_other_deeds() -> Non
 
 
 def test_a_forked_child_does_not_wait_for_a_thread_that_it_does_not_have() -> None:
-    script = (
-        "import os; from finresilience.durable import MemoryIdempotencyStore as Store; store = Store();"
-        "store._lock.__enter__(); child = os.fork();"  # as if another thread were in the middle of a claim
-        "child or os._exit(0 if store.claim('acme', 'pay_1', fingerprint='f', lease=1) else 1);"
-        "raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))"
-    )
-    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+    a_forked_child_may("store.claim('acme', 'pay_1', fingerprint='f', lease=1)", "MemoryIdempotencyStore")
 
 
 # ---------------------------------------------------------------- async

@@ -126,10 +126,8 @@ class MemoryInboxStore:
         text_of("delivery_id", delivery_id, empty=True)
         with self._lock:
             known = self._countable(at)
-            if known is None:
-                return Counted(0, parked=False)
-            if known.parked:
-                return Counted(known.number, parked=True)
+            if isinstance(known, Counted):
+                return known
             number = known.number + 1
             row = replace(known, number=number, reason=reason, delivery_id=delivery_id, parked=number >= self._park_after)
             return self._counted(at, row)
@@ -140,21 +138,19 @@ class MemoryInboxStore:
         text_of("delivery_id", delivery_id, empty=True)
         with self._lock:
             known = self._countable(at)
-            if known is None:
-                return Counted(0, parked=False)
-            if known.parked:
-                return Counted(known.number, parked=True)
+            if isinstance(known, Counted):
+                return known
             if known.number >= self._park_after:
                 return self._counted(at, replace(known, reason=UNFINISHED, delivery_id=delivery_id, parked=True))
             return self._counted(at, replace(known, number=known.number + 1))
 
-    def _countable(self, at: Place) -> Failures | None:
-        """Return the failures of a message as of now, none if it is new, and None for what was handled."""
+    def _countable(self, at: Place) -> Failures | Counted:
+        """Return the failures of a message as of now, no failures if it is new; or the answer, where it was handled or is parked."""
         if self._markers.get(at) is not None:
-            return None
+            return Counted(0, parked=False)
         now, known = self._clock.monotonic(), self._failures.get(at)
         if known is not None:
-            return known if known.parked else replace(known, last=now)
+            return Counted(known.number, parked=True) if known.parked else replace(known, last=now)
         if len(self._failures) >= self._at_most:
             raise StoreFullError("failures", self._at_most)
         return Failures(0, now, now, "", "")
