@@ -11,7 +11,6 @@ import gc
 import queue
 import sys
 import threading
-from collections.abc import Hashable
 from contextlib import contextmanager
 from functools import partial
 from inspect import unwrap
@@ -34,6 +33,7 @@ from finresilience.testing.baton import (
     told_time,
 )
 from finresilience.testing.errors import BoundReachedError, CounterexampleError
+from finresilience.testing.one_core import one_core
 from finresilience.testing.stories import Tally, judge, name_of, seeds_of, told_by
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def explore_threads(
     seconds_of("patience", patience)
     lines = _Lines(scenario, modules, opcodes=opcodes)
     tally = Tally()
-    with _cooperative_locks(lines), _no_collection() as between:
+    with _cooperative_locks(lines), one_core(), _no_collection() as between:
         for seed in seeds_of(seeds):
             tally.add(_Run(scenario, seed, lines, patience).told())
             between()
@@ -267,11 +267,11 @@ class _Run:
 
 
 _one_at_a_time: Final = threading.Lock()
-_CLASSES: Final[dict[Any, Any]] = {
-    threading.Lock: make_lock,
-    _thread.allocate_lock: make_lock,
-    threading.RLock: make_rlock,
-    _thread.RLock: make_rlock,
+_MAKERS: Final[dict[int, Any]] = {  # by identity: what a module holds need not be hashable
+    id(threading.Lock): make_lock,
+    id(_thread.allocate_lock): make_lock,
+    id(threading.RLock): make_rlock,
+    id(_thread.RLock): make_rlock,
 }
 
 
@@ -318,9 +318,9 @@ def _start(real: Callable[..., Any], *args: Any, **more: Any) -> Any:
 def _locks_of(owner: Any) -> Iterator[tuple[Any, str, Any]]:
     everything: dict[str, Any] = dict(vars(owner))
     for name, value in everything.items():
-        if isinstance(value, _LOCK):
+        if type(value) is _LOCK:
             yield owner, name, CooperativeLock()
-        elif isinstance(value, _RLOCK):
+        elif type(value) is _RLOCK:
             yield owner, name, CooperativeRLock()
-        elif isinstance(value, Hashable) and value in _CLASSES:
-            yield owner, name, _CLASSES[value]
+        elif (maker := _MAKERS.get(id(value))) is not None:
+            yield owner, name, maker
