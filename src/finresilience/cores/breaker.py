@@ -321,14 +321,18 @@ class BreakerCore:
         elif self._round is not None:
             self._round.shift(now - was)
         elif self.window is not None and self.state is not CircuitState.DISABLED:
-            tally = self.window.tally(was)
-            self._retire()
-            self.window = self.settings.window.start(now)
-            self.window.fill(calls=tally.calls, failures=tally.failures, slow=tally.slow)
-            self.window.edge = _NEVER  # the next call looks at it whole
+            self._rebase_window(self.window, was, now)
+
+    def _rebase_window(self, old: LiveWindow, was: float, now: float) -> None:
+        self._retire()
+        self.window = new = self.settings.window.start(now)
+        if old.ok or old.failed:
+            tally = old.tally(was)
+            new.fill(calls=tally.calls, failures=tally.failures, slow=tally.slow)
             self.ok -= tally.calls - tally.failures  # they are counted in the new window
             self.failed -= tally.failures
             self.slow -= tally.slow
+        new.edge = _NEVER  # the next call looks at it whole
 
     # --- transitions -----------------------------------------------------------------------------------------------
 
