@@ -8,7 +8,7 @@ from itertools import combinations_with_replacement
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import Phase, settings, strategies as st
+from hypothesis import settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from finresilience.cores.bulkhead import BulkheadCore
@@ -32,6 +32,7 @@ from tests.cores.bulkheads import (
     Unbounded,
     World,
 )
+from tests.laws.sabotage import SEARCH
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -236,14 +237,4 @@ def test_one_whose_grant_lapsed_is_granted_a_place_together_with_one_who_came_la
 def test_the_state_machine_catches_a_saboteur_too(saboteur: Make) -> None:
     broken = type("Broken", (Callers,), {"make": saboteur})
     with pytest.raises(AssertionError):
-        run_state_machine_as_test(
-            broken,
-            settings=settings(
-                max_examples=600,
-                derandomize=True,
-                database=None,
-                phases=[Phase.generate],
-                report_multiple_bugs=False,
-                stateful_step_count=30,
-            ),
-        )
+        run_state_machine_as_test(broken, settings=settings(SEARCH, stateful_step_count=30))

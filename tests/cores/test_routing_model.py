@@ -9,12 +9,12 @@ from math import inf, log
 from typing import Any
 
 import pytest
-from hypothesis import Phase, settings, strategies as st
+from hypothesis import settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
 
 from finresilience.cores.health import Balance, Health, HealthSettings
 from finresilience.cores.routing import Candidate, NoRoute, Routing
-from tests.laws.sabotage import RED
+from tests.laws.sabotage import RED, SEARCH
 
 NAMES = ("acme", "globex", "initech")
 LISTS = {"acme": None, "globex": {"EU", "US"}, "initech": {"EU"}}
@@ -343,4 +343,4 @@ def pauses_are_forgotten(patch: pytest.MonkeyPatch) -> None:
 def test_a_saboteur_is_caught(saboteur: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     saboteur(monkeypatch)
     with pytest.raises(RED):
-        explored(settings(stateful_step_count=60, max_examples=400, phases=[Phase.generate], derandomize=True, database=None))
+        explored(settings(SEARCH, stateful_step_count=60))

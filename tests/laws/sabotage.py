@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import Phase, settings
 
 from finresilience import CircuitState, FinresilienceError
 from finresilience.cores.breaker import BreakerCore
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 _seen_green: set[tuple[object, ...]] = set()
 RED = (AssertionError, pytest.fail.Exception, FinresilienceError, Down, Lost, No)  # a NameError in a saboteur proves nothing
+SEARCH = settings(max_examples=5_000, report_multiple_bugs=False, derandomize=True, database=None, phases=[Phase.generate])
+"""For the hunt of a saboteur: the first example that catches it ends it. Which come depends on what else is imported, so many may."""
 
 
 def kills(saboteur: Callable[[pytest.MonkeyPatch], object], law: Callable[..., object], *args: Any) -> None:

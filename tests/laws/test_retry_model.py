@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
-from hypothesis import Phase, settings, strategies as st
+from hypothesis import settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from finresilience import (
@@ -34,7 +34,7 @@ from finresilience import (
 from finresilience.clock import install
 from finresilience.cores.join import Join
 from finresilience.cores.retry import RetrySettings
-from tests.laws.sabotage import nothing
+from tests.laws.sabotage import SEARCH, nothing
 from tests.laws.worlds import Down, Lost, No, still
 
 if TYPE_CHECKING:
@@ -253,10 +253,7 @@ TestRetryByTheBook.settings = settings(stateful_step_count=20)
 
 
 def run_short(machine: type[RuleBasedStateMachine]) -> None:
-    run_state_machine_as_test(
-        machine,
-        settings=settings(max_examples=300, derandomize=True, database=None, phases=[Phase.generate], stateful_step_count=10),
-    )
+    run_state_machine_as_test(machine, settings=settings(SEARCH, stateful_step_count=10))
 
 
 def the_last_attempt_is_not_counted(patch: pytest.MonkeyPatch) -> None:

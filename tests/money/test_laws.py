@@ -8,11 +8,12 @@ from fractions import Fraction
 from itertools import pairwise
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings, strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from finresilience._iso4217 import EXPONENTS
 from finresilience._minor_units import _AWAY
 from finresilience.money import Money
+from tests.laws.sabotage import SEARCH
 
 Share = Callable[[Money, list[int]], tuple[Money, ...]]
 
@@ -123,7 +124,7 @@ def creditors_only(money: Money, parts: list[int]) -> tuple[Money, ...]:
     ids=lambda each: each.__name__,
 )
 def test_the_law_is_awake(law, saboteur):
-    @settings(derandomize=True, database=None, max_examples=500, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+    @settings(SEARCH, suppress_health_check=list(HealthCheck))
     @given(money=moneys, parts=weights)
     def sabotaged(money: Money, parts: list[int]) -> None:
         law(saboteur, money, parts)
@@ -228,7 +229,7 @@ def by_decimal(a: Money, b: Money) -> Money:
 
 
 def test_the_law_of_the_context_is_awake():
-    @settings(derandomize=True, database=None, max_examples=200, phases=[Phase.generate])
+    @settings(SEARCH)
     @given(pair=pairs, factor=factors, parts=weights, context=contexts)
     def sabotaged(pair, factor, parts, context) -> None:
         heeds_no_context(by_decimal, pair, factor, parts, context)
