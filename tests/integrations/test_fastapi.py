@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import pytest
 from fastapi import Depends, FastAPI, HTTPException, Query
+from fastapi.dependencies import models
 from fastapi.testclient import TestClient
 
 from finresilience import (
@@ -48,6 +49,14 @@ def backend(request: pytest.FixtureRequest) -> Any:
 def clock() -> Iterator[ManualClock]:
     with instant() as ruling:
         yield ruling
+
+
+@pytest.fixture(autouse=True)
+def fastapi_keeps_no_shop() -> Iterator[None]:
+    """It keeps each endpoint in a cache, and with it a shop, whose policies would be told of every clock of every later test."""
+    yield
+    for thing in vars(models).values():
+        getattr(thing, "cache_clear", int)()
 
 
 class Shop:
