@@ -227,6 +227,15 @@ def test_by_another_clock_a_window_keeps_its_calls_and_begins_anew() -> None:
     assert [core.save(now)["calls"] for now in (508.5, 515.9, 516.0)] == [1, 1, 0]
 
 
+@pytest.mark.parametrize("window", [None, BY_TIME])
+@pytest.mark.parametrize("failed", [False, True])
+def test_by_another_clock_a_window_keeps_calls_that_ended_all_alike(window: Any, failed: bool) -> None:
+    core = fresh(window=window)
+    call(core, 0.0, failed=failed)
+    core.rebase(1.0, 501.0)
+    assert (core.save(501.0)["calls"], core.save(501.0)["failures"]) == (1, failed)
+
+
 def test_by_another_clock_the_next_call_is_looked_at_for_it_may_be_one_too_many() -> None:
     core = fresh()
     for slow in (True, True, False):
