@@ -93,7 +93,7 @@ class Bench:
             core.claimed(Leased(tuple(leases), 1 + self.draw(PARTS)), asked_at=asked_at, now=self.now, u=0.5)
         elif isinstance(step, Renew):
             self.until[step.lease.part] = asked_at + LEASE
-            core.renewed(step.lease, asked_at=asked_at)
+            core.renewed(step.lease, asked_at=asked_at, now=self.now)
         elif isinstance(step, Fetch):
             part = step.lease.part
             assert not self.in_hand[part], "it fetched with rows in hand: they would come twice"
@@ -178,10 +178,29 @@ def test_left_alone_it_looks_renews_and_waits_for_ever_without_haste() -> None:
             core.claimed(Leased(tuple(leases), 1), asked_at=now, now=now, u=0.5)
             leases = []
         elif isinstance(step, Renew):
-            core.renewed(step.lease, asked_at=now)
+            core.renewed(step.lease, asked_at=now, now=now)
         elif isinstance(step, Fetch):
             core.fetched(step.lease, Batch(()), now=now)
     assert steps < 3600.0 * 2, "an idle relay asks its store more than twice a second"
+
+
+def test_over_a_slow_line_it_publishes_between_two_renewals() -> None:
+    """It renewed as soon as a third of its lease was over: where the answer took longer, it renewed again, and published nothing."""
+    core = RelayCore(RelaySettings(lease=LEASE, batch=10), concurrency=1)
+    now, rows = 0.0, [OutboxRow(seq=1, part=0, message=event(id=UUID(int=1)), attempts=0, takeovers=0, created_at=MADE)]
+    for _ in range(5):
+        asked_at, step = now, core.next(now, 0.5)
+        if isinstance(step, Publish):
+            return
+        now += LEASE * 0.7
+        if isinstance(step, Claim):
+            core.claimed(Leased((PartitionLease(part=0, owner="me", epoch=1, seconds=LEASE),), 1), asked_at=asked_at, now=now, u=0.5)
+        elif isinstance(step, Renew):
+            core.renewed(step.lease, asked_at=asked_at, now=now)
+        elif isinstance(step, Fetch):
+            now = asked_at  # rows come at once
+            core.fetched(step.lease, Batch(tuple(rows)), now=now)
+    raise AssertionError("five answers of the store, and nothing was published")
 
 
 def test_the_core_forgets_what_a_wave_was_told_of_a_partition_that_it_lost() -> None:

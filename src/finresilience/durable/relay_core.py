@@ -52,7 +52,7 @@ class Held:
         "until",
     )
 
-    def __init__(self, lease: PartitionLease, asked_at: float) -> None:
+    def __init__(self, lease: PartitionLease, *, asked_at: float, now: float) -> None:
         self.lease: PartitionLease = lease
         self.look: bool = True  # whether to look for rows
         self.queue: deque[OutboxRow] = deque()
@@ -63,12 +63,13 @@ class Held:
         self.marked: bool = False  # whether the store knows that it is about to be delivered
         self.unheard: int = 0
         self.answers: deque[Postpone | Bury] = deque()  # what the store must still be told
-        self.granted(asked_at)
+        self.granted(asked_at=asked_at, now=now)
 
-    def granted(self, asked_at: float) -> None:
+    def granted(self, *, asked_at: float, now: float) -> None:
         """Believe in the lease from when it was asked for: never longer than the store does."""
         self.until: float = asked_at + self.lease.seconds
-        self.renew_at: float = asked_at + self.lease.seconds / 3
+        # A third of the lease, or of what the answer left of it: over a slow line it would renew for ever, and publish nothing.
+        self.renew_at: float = max(asked_at + self.lease.seconds / 3, now + (self.until - now) / 3)
 
     @property
     def idle(self) -> bool:
@@ -257,16 +258,16 @@ class RelayCore:
         """Own these partitions from now on."""
         self._store_failures = 0
         for lease in claimed.leases:
-            self._held[lease.part] = Held(lease, asked_at)
+            self._held[lease.part] = Held(lease, asked_at=asked_at, now=now)
         self._share = claimed.share
         pause = self._settings.lease / 3
         self._claim_at = now + min(pause, self._settings.poll_most) * (0.5 + 0.5 * u)
 
-    def renewed(self, lease: PartitionLease, *, asked_at: float) -> None:
+    def renewed(self, lease: PartitionLease, *, asked_at: float, now: float) -> None:
         """Believe in the lease anew."""
         held = self._heard(lease)
         if held is not None:
-            held.granted(asked_at)
+            held.granted(asked_at=asked_at, now=now)
 
     def fetched(self, lease: PartitionLease, batch: Batch, *, now: float) -> None:
         """Have these rows in hand."""

@@ -175,7 +175,7 @@ class Relaying(Policy):
         elif isinstance(step, Mark):
             core.marked(step.lease)
         elif isinstance(step, Renew):
-            core.renewed(step.lease, asked_at=asked_at)
+            core.renewed(step.lease, asked_at=asked_at, now=self._now())
         else:
             core.released(cast("Release", step).lease)
 

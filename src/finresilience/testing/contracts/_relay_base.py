@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from finresilience.durable.messages import OutboxRow
+    from finresilience.durable.outbox import PartitionLease
 
 Send = Any  # a function of the row, sync
 STEPS: Final = 500  # more than any relay of these laws takes: then it never ends
@@ -109,6 +110,39 @@ class Mortal:
             answer = asked(*args, **more)
             self.step()
             return answer
+
+        return called
+
+
+@final
+class Distant:
+    """A store whose answer is a while on its way when a lease is renewed: `late`, an async function, passes the time."""
+
+    def __init__(self, store: Any, late: Callable[[], Any]) -> None:
+        self._store = store
+        self._late = late
+        self._renewed = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    @property
+    def renew(self) -> Any:
+        """What the store has, and late."""
+        asked, late = self._store.renew, self._late
+        self._renewed += 1
+        assert self._renewed < STEPS, "the relay renews its lease over and over, and never comes to publish"
+        if iscoroutinefunction(asked):
+
+            async def awaited(lease: PartitionLease) -> None:
+                await asked(lease)
+                await late()
+
+            return awaited
+
+        def called(lease: PartitionLease) -> None:
+            asked(lease)
+            by_hand(late())
 
         return called
 

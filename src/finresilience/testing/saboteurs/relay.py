@@ -129,6 +129,28 @@ class LooksOncePerBatch(Relay):
     core: ClassVar[type[RelayCore]] = _RenewsBetweenBatches
 
 
+@saboteur(CONTRACT, kills="test_a_lease_is_counted_from_when_it_was_asked_for")
+class CountsItsLeaseFromTheAnswer(Relay):
+    """Counts a lease from when the answer came: behind a slow line, it publishes what another relay owns."""
+
+    def _told(self, core: RelayCore, step: Step, answer: Any, asked_at: float) -> None:
+        super()._told(core, step, answer, self._now())
+
+
+class _RenewsByTheThird(RelayCore):
+    def renewed(self, lease: PartitionLease, *, asked_at: float, now: float) -> None:
+        """Be due again a third of the lease after it was asked for, whenever the answer came."""
+        del now
+        super().renewed(lease, asked_at=asked_at, now=asked_at)
+
+
+@saboteur(CONTRACT, kills="test_a_lease_is_counted_from_when_it_was_asked_for")
+class RenewsForEver(Relay):
+    """Renews a third of the lease after it last asked: where the answer takes longer, it does nothing else."""
+
+    core: ClassVar[type[RelayCore]] = _RenewsByTheThird
+
+
 class _IgnoresFences(RelayCore):
     def fenced(self, lease: PartitionLease, error: FencedError, *, releasing: bool) -> bool:
         """Forget the partition, and go on as if nothing had been."""
