@@ -176,6 +176,13 @@ def test_a_counterexample_is_kept_in_pytests_cache_if_there_is_one(tmp_path: Pat
     assert done.line("replay: pytest ") == f"test_it.py::test_race --finresilience-replay={kept}"
 
 
+def test_tests_whose_names_differ_in_a_sign_alone_keep_a_counterexample_each(tmp_path: Path) -> None:
+    each = RACE.replace("def test_race(", "import pytest\n\n    @pytest.mark.parametrize('n', ['+1', '-1'])\n    def test_race(n, ")
+    written(tmp_path, each)
+    session(tmp_path, "-q", cache=True)
+    assert len([*(tmp_path / ".pytest_cache").rglob("*finresilience*/*.json")]) == 2
+
+
 def test_a_failure_of_a_test_that_used_us_prints_what_runs_it_again_where_pytest_was_started(tmp_path: Path) -> None:
     (tmp_path / "deep down").mkdir()
     written(tmp_path, "def test_ours(history):\n    assert False\n\ndef test_theirs():\n    assert False\n", "deep down/test_it.py")

@@ -297,6 +297,23 @@ def test_threads_lose_no_entry_and_share_no_number() -> None:
     explore_threads(story, seeds=60)
 
 
+def test_a_thread_that_is_stopped_while_a_history_asks_for_the_time_holds_nobody_up() -> None:
+    """The lock was a plain one: whoever waited for it kept the baton, and the run stood still."""
+
+    def story() -> Any:
+        def now() -> float:
+            return 1.0  # a thread may be stopped here, inside the history
+
+        history = History(now)
+
+        def pay() -> None:
+            history.invoke("charge", "pay_1", FIVE)
+
+        return [pay, pay], lambda: None
+
+    explore_threads(story, seeds=20, patience=1.0)
+
+
 # ---------------------------------------------------------------- intents
 
 

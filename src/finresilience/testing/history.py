@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import StrEnum
-from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, final
 
 from finresilience._checks import positive_count, refuse
@@ -112,7 +112,7 @@ class History:
             refuse("now", now, "a function that returns seconds, such as clock.monotonic")
         self._now = now
         self._at_most = positive_count("at_most", at_most)
-        self._lock = Lock()
+        self._lock = threading.Lock()  # looked up here: so `explore_threads` gives a lock that hands over
         self._about: dict[str, list[Entry]] = {}
         self._listeners: list[Callable[[Entry], object]] = []
         self.entries: list[Entry] = []

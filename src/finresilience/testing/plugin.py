@@ -205,10 +205,12 @@ def _saved(item: pytest.Item, error: Any) -> Path | None:
     if errors is None or not isinstance(error, errors.CounterexampleError):
         return None
     import re
+    from hashlib import sha256
     from pathlib import Path
     from tempfile import mkdtemp
 
-    name = re.sub(r"\W+", "-", item.nodeid).strip("-")[-100:] + ".json"
+    told_apart = sha256(item.nodeid.encode(errors="surrogateescape")).hexdigest()[:8]  # [+1] and [-1] look the same without
+    name = f"{re.sub(r'[^A-Za-z0-9_]+', '-', item.nodeid).strip('-')[-100:]}-{told_apart}.json"
     cache: Any = getattr(item.config, "cache", None)  # a plugin, which may be switched off
     for folder in (lambda: cache.mkdir("finresilience"), lambda: Path(mkdtemp(prefix="finresilience-"))):
         try:
