@@ -143,7 +143,8 @@ class RelaySettings:
     Args:
         batch: how many rows of one partition it has in hand at most.
         concurrency: how many it publishes at once, all of different keys. A sync relay publishes one at a time.
-        lease: how long it may be silent before another relay takes its partitions, in seconds. It renews at a third of that.
+        lease: how long it may be silent before another relay takes its partitions, in seconds. It renews at a third of that, or of
+            what a slow answer left.
         publish_timeout: how long one publish may take. An async one is cut off; a sync one is told by `remaining()`.
         settle_every: how many published rows of a partition may wait to be settled: what a crash publishes twice.
         settle_within: how long they may wait.
