@@ -1,0 +1,120 @@
+"""Whose transaction is it? The caller's: what is done in it is neither committed nor rolled back here.
+
+Taken are a Session, a Connection, an AsyncSession, an AsyncConnection, and the drivers' own connections of sqlite3, psycopg and asyncpg.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+
+from sqlalchemy.engine import Connection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_scoped_session
+from sqlalchemy.orm import Session, scoped_session
+
+from finresilience._checks import refuse
+from finresilience.sql.links import (
+    AsyncLink,
+    Link,
+    acarry_out,
+    apsycopg_link,
+    asyncpg_link,
+    carry_out,
+    connection_link,
+    is_busy,
+    psycopg_link,
+    sqlite3_link,
+    translated,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy import Table
+
+    from finresilience.sql.statements import Deed
+
+T = TypeVar("T")
+
+_SYNC: Final = "a Session or a Connection in its transaction, or a connection of sqlite3 or psycopg"
+_ASYNC: Final = "an AsyncSession or an AsyncConnection in its transaction, or a connection of asyncpg or psycopg"
+
+
+def carry_out_within(within: object, deed: Deed[T], table: Table) -> T:
+    """Do it in this transaction.
+
+    Raises:
+        StoreBusyError: if another transaction holds the row for longer than this one may wait. Where the database is PostgreSQL, this
+            one is over: roll it back, or to a savepoint.
+        ConfigurationError: if `within` is no transaction, or one that is over.
+    """
+    try:
+        return carry_out(deed, _link(within, table))
+    except Exception as error:
+        if is_busy(error):
+            raise translated(error) from error
+        raise
+
+
+async def acarry_out_within(within: object, deed: Deed[T], table: Table) -> T:
+    """Do it in this transaction; as `carry_out_within`."""
+    within = within() if isinstance(within, async_scoped_session) else within
+    try:
+        if isinstance(within, AsyncSession):
+            return await within.run_sync(lambda session: carry_out(deed, _link(session, table)))
+        if isinstance(within, AsyncConnection):
+            if within.closed:
+                refuse("within", "a connection that is closed", _ASYNC)
+            return await within.run_sync(lambda connection: carry_out(deed, _link(connection, table)))
+        return await acarry_out(deed, _async_link(within))
+    except Exception as error:
+        if is_busy(error):
+            raise translated(error) from error
+        raise
+
+
+def _link(within: object, table: Table) -> Link:
+    within = cast("Any", within)() if isinstance(within, scoped_session) else within
+    if isinstance(within, Session):
+        return connection_link(open_connection(within, table))
+    if isinstance(within, Connection):
+        return connection_link(checked(within))
+    kind = _driver(within)
+    if kind == "sqlite3" and cast("Any", within).in_transaction:
+        return sqlite3_link(within)
+    if kind == "psycopg" and _is_open_psycopg(within) and not hasattr(type(within), "__aenter__"):
+        return psycopg_link(within)
+    refuse("within", within, _SYNC)
+
+
+def _async_link(within: object) -> AsyncLink:
+    kind = _driver(within)
+    if kind == "asyncpg" and cast("Any", within).is_in_transaction():
+        return asyncpg_link(within)
+    if kind == "psycopg" and _is_open_psycopg(within) and hasattr(type(within), "__aenter__"):
+        return apsycopg_link(within)
+    refuse("within", within, _ASYNC)
+
+
+def open_connection(session: Session, table: Table) -> Connection:
+    """Return the connection of a session's transaction, which begins here if it has not begun."""
+    if not session.is_active:
+        refuse("within", "a session whose transaction is over", _SYNC)
+    return checked(session.connection(bind_arguments={"clause": table}))
+
+
+def checked(connection: Connection) -> Connection:
+    """Return the connection if what is written by it stays open until its owner commits."""
+    if connection.closed:
+        refuse("within", "a connection that is closed", _SYNC)
+    if connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT":
+        refuse("within", "a connection in AUTOCOMMIT", f"{_SYNC}: each statement would be true by itself")
+    return connection
+
+
+def _driver(within: object) -> str:
+    return type(within).__module__.partition(".")[0].removeprefix("_")
+
+
+def _is_open_psycopg(within: Any) -> bool:
+    """Return whether it begins a transaction by itself, or is in one."""
+    return not within.closed and (not within.autocommit or within.info.transaction_status != 0)

@@ -1,0 +1,160 @@
+"""A database for each law: SQLite on a file, or a schema of its own in a PostgreSQL; and a clock of its own that a test can set forward."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from dataclasses import replace
+from itertools import count
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+import pytest
+from sqlalchemy import MetaData, create_engine, event, text
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+
+from finresilience.sql import Tables
+from finresilience.sql.dialects import PostgreSQL, SQLite
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SKEWED: Final = {
+    "postgresql": PostgreSQL(now="(clock_timestamp() + (SELECT make_interval(secs => skew) FROM skewed))"),
+    "sqlite": replace(SQLite(), now=f"({SQLite().now} + (SELECT CAST(skew * 1000000 AS INTEGER) FROM skewed))"),
+}
+_numbers: Final = count()
+
+
+class OnADatabase:
+    """What each contract is told of stores on a database."""
+
+    in_process = False
+    backends = ("asyncio",)  # SQLAlchemy's async engines know no other
+    tolerance = 0.5  # seconds that really pass while a law runs
+    examples = 3
+    url: ClassVar[str]
+    options: ClassVar[dict[str, Any]] = {}
+
+    def made(self) -> Any:
+        """Return new, empty tables and an engine over them."""
+        metadata = MetaData()
+        tables = Tables(metadata, dialects=SKEWED, **self.options)
+        engine = self.engine()
+        with engine.begin() as own:
+            own.execute(text("CREATE TABLE skewed (skew double precision NOT NULL)"))
+            own.execute(text("INSERT INTO skewed VALUES (0)"))
+            metadata.create_all(own)
+        return tables, engine
+
+    def engine(self) -> Any:
+        raise NotImplementedError
+
+    def advance(self, store: Any, seconds: float) -> None:
+        with store.beside.begin() as own:
+            own.execute(text("UPDATE skewed SET skew = skew + :more"), {"more": seconds})
+
+
+class OnSqlite(OnADatabase):
+    """A file, for sync callers."""
+
+    folder: ClassVar[Path]
+
+    @pytest.fixture(autouse=True)
+    def _folder(self, tmp_path: Path) -> None:
+        type(self).folder = tmp_path
+
+    def engine(self) -> Any:
+        self.path = self.folder / f"{next(_numbers)}.db"
+        return sqlite_engine(self.path)
+
+
+def sqlite_engine(path: Path) -> Any:
+    engine = create_engine(f"sqlite:///{path}", poolclass=NullPool, connect_args={"timeout": 0.2})
+    event.listen(engine, "connect", _quick)
+    return engine
+
+
+def _quick(raw: Any, _: object) -> None:
+    raw.execute("PRAGMA journal_mode = WAL")
+    raw.execute("PRAGMA synchronous = OFF")  # no power is cut here
+
+
+class OnPostgres(OnADatabase):
+    """A schema of its own, for sync callers."""
+
+    @pytest.fixture(autouse=True)
+    def _server(self, postgres: Any) -> None:
+        type(self).url = postgres.url("psycopg")
+
+    def engine(self) -> Any:
+        self.schema = f"law_{next(_numbers)}"
+        engine = create_engine(self.url, poolclass=NullPool, connect_args=self.connected())
+        with create_engine(self.url, poolclass=NullPool).begin() as own:
+            own.execute(text(f"CREATE SCHEMA {self.schema}"))
+        return engine
+
+    def connected(self) -> dict[str, Any]:
+        return {"options": f"-c search_path={self.schema} -c lock_timeout=200"}
+
+
+class Sync:
+    """Stores for sync callers."""
+
+    def kept(self, store: Any, engine: Any) -> Any:
+        store.beside = store.engine = engine
+        return store
+
+    def transaction(self, store: Any) -> AbstractContextManager[Any]:
+        opened: AbstractContextManager[Any] = store.engine.begin()
+        return opened
+
+    def close_store(self, store: Any) -> None:
+        store.engine.dispose()
+
+
+class Async:
+    """Stores for async callers, over the same database."""
+
+    async_driver: ClassVar[str]
+
+    def kept(self, store: Any, engine: Any) -> Any:
+        raise NotImplementedError
+
+    def transaction(self, store: Any) -> AbstractAsyncContextManager[Any]:
+        opened: AbstractAsyncContextManager[Any] = store.engine.begin()
+        return opened
+
+    async def close_store(self, store: Any) -> None:
+        await store.engine.dispose()
+        store.beside.dispose()
+
+
+class OnAiosqlite(Async, OnSqlite):
+    """A file, for async callers."""
+
+    def asynced(self) -> Any:
+        engine = create_async_engine(f"sqlite+aiosqlite:///{self.path}", connect_args={"timeout": 0.2})
+        event.listen(engine.sync_engine, "connect", _aquick)
+        return engine
+
+
+def _aquick(raw: Any, _: object) -> None:
+    cursor = raw.cursor()
+    cursor.execute("PRAGMA synchronous = OFF")
+    cursor.close()
+
+
+class OnAsyncpg(Async, OnPostgres):
+    """A schema, for async callers over asyncpg."""
+
+    def asynced(self) -> Any:
+        settings = {"search_path": self.schema, "lock_timeout": "200"}
+        url = self.url.replace("+psycopg", "+asyncpg")
+        return create_async_engine(url, connect_args={"server_settings": settings})
+
+
+class OnAsyncPsycopg(Async, OnPostgres):
+    """A schema, for async callers over psycopg."""
+
+    def asynced(self) -> Any:
+        return create_async_engine(self.url, connect_args=self.connected())
