@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, final, overload
+from typing import TYPE_CHECKING, Any, Final, final, overload
 
 from sqlalchemy import MetaData, Table
 from sqlalchemy.engine import Engine
@@ -17,8 +17,16 @@ from finresilience.sql.idempotency import AsyncSqlIdempotencyStore, SqlIdempoten
 from finresilience.sql.idempotency_deeds import IdempotencyDeeds
 from finresilience.sql.inbox import AsyncSqlInboxStore, SqlInboxStore
 from finresilience.sql.inbox_deeds import InboxDeeds
+from finresilience.sql.outbox import AsyncSqlOutboxStore, SqlOutboxStore, Statements, made_whole
+from finresilience.sql.outbox_pending import Pending
 from finresilience.sql.sources import dialect_of
 
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from finresilience.durable.messages import OutboxMessage
+    from finresilience.sql.statements import Deed
 
 MOST_PARTITIONS: Final = 1024
 
@@ -33,6 +41,8 @@ class Tables:
         names: other names for some of them, such as `{"outbox": "events"}`.
         prefix: of every other name.
         partitions: of the outbox; fixed for the life of the table.
+        keep_published: whether rows stay for a replay, until they are purged; or are deleted once they are published, which is faster.
+        ordered: whether events of a key are published in the order of their commits. Without it, adding takes no lock.
 
     Raises:
         ConfigurationError: if an argument cannot work.
@@ -46,6 +56,8 @@ class Tables:
         names: Mapping[str, str] | None = None,
         prefix: str = "fin_",
         partitions: int = 16,
+        keep_published: bool = True,
+        ordered: bool = True,
         dialects: Mapping[str, Dialect] = DIALECTS,
     ) -> None:
         if not isinstance(metadata, MetaData):
@@ -53,6 +65,9 @@ class Tables:
         positive_count("partitions", partitions, most=MOST_PARTITIONS)
         known = _named(names or {}, prefix)
         self.idempotency: IdempotencyTable = IdempotencyTable(drawn.idempotency(metadata, known, schema)["idempotency"], dialects)
+        self.outbox: OutboxTables = OutboxTables(
+            drawn.outbox(metadata, known, schema), dialects, partitions=partitions, keeps=keep_published, ordered=ordered
+        )
         self.inbox: InboxTables = InboxTables(drawn.inbox(metadata, known, schema), dialects)
 
 
@@ -141,3 +156,69 @@ class InboxTables:
         if isinstance(engine, AsyncEngine):
             return AsyncSqlInboxStore(engine, self.table, deeds, park_after=park_after)
         return SqlInboxStore(engine, self.table, deeds, park_after=park_after)
+
+
+@final
+class OutboxTables:
+    """Events to be published: `add(session, message)` beside the effect, and `store(engine)` for a `Relay`."""
+
+    def __init__(
+        self, tables: Mapping[str, Table], dialects: Mapping[str, Dialect], *, partitions: int, keeps: bool, ordered: bool
+    ) -> None:
+        self.table: Table = tables["outbox"]
+        self.dead: Table = tables["outbox_dead"]
+        self.owners: Table = tables["outbox_partition"]
+        self.relays: Table = tables["outbox_relay"]
+        self.partitions: int = partitions
+        self._dialects = dialects
+        self._keeps = keeps
+        self._ordered = ordered
+        self._known: dict[str, Statements] = {}
+        self._pending = Pending(self.table, self._write)
+
+    def statements(self, dialect: str) -> Statements:
+        """Return the statements for a dialect. Internal."""
+        known = self._known.get(dialect)
+        if known is None:
+            outbox, dead, owners, relays = (spelled(table, dialect) for table in (self.table, self.dead, self.owners, self.relays))
+            known = self._known[dialect] = Statements(
+                (outbox, dead, owners, relays),
+                self._dialects[dialect],
+                partitions=self.partitions,
+                keeps=self._keeps,
+                ordered=self._ordered,
+            )
+        return known
+
+    def _write(self, dialect: str, messages: list[OutboxMessage], given: list[OutboxMessage]) -> Deed[None]:
+        return self.statements(dialect).writes.add(messages, given)
+
+    def add(self, transaction: object, message: OutboxMessage) -> UUID:
+        """Write a message when the caller's transaction commits, and return its id. Not awaited, in an AsyncSession either.
+
+        Args:
+            transaction: a Session, an AsyncSession, a Connection or an AsyncConnection.
+            message: what happened.
+
+        Raises:
+            ConfigurationError: if one of them is something else.
+            StoreFullError: if the transaction has added too many.
+            DuplicateMessageError: when it commits, if the outbox holds this id.
+        """
+        whole = made_whole(message)
+        self._pending.add(transaction, whole, given=message.id is not None)
+        assert whole.id is not None  # noqa: S101 - it was made whole
+        return whole.id
+
+    @overload
+    def store(self, engine: Engine) -> SqlOutboxStore: ...
+
+    @overload
+    def store(self, engine: AsyncEngine) -> AsyncSqlOutboxStore: ...
+
+    def store(self, engine: Engine | AsyncEngine) -> SqlOutboxStore | AsyncSqlOutboxStore:
+        """Return a store for a relay, whose transactions come from this engine; awaited, if the engine is async."""
+        statements = self.statements(dialect_of(engine))
+        if isinstance(engine, AsyncEngine):
+            return AsyncSqlOutboxStore(engine, self, statements)
+        return SqlOutboxStore(engine, self, statements)

@@ -16,6 +16,7 @@ from finresilience.sql import Tables
 from finresilience.sql.dialects import PostgreSQL, SQLite
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
     from pathlib import Path
 
 SKEWED: Final = {
@@ -49,6 +50,10 @@ class OnADatabase:
     def engine(self) -> Any:
         raise NotImplementedError
 
+    def done(self, store: Any) -> None:
+        """Give back what `made` made."""
+        store.beside.dispose()
+
     def advance(self, store: Any, seconds: float) -> None:
         with store.beside.begin() as own:
             own.execute(text("UPDATE skewed SET skew = skew + :more"), {"more": seconds})
@@ -80,56 +85,76 @@ def _quick(raw: Any, _: object) -> None:
 
 
 class OnPostgres(OnADatabase):
-    """A schema of its own, for sync callers."""
+    """A schema of its own, for sync callers. A schema that a law has done with is emptied for another: to make one takes long."""
+
+    free: ClassVar[list[tuple[Any, Any, str]]]
 
     @pytest.fixture(autouse=True)
-    def _server(self, postgres: Any) -> None:
-        type(self).url = postgres.url("psycopg")
+    def _server(self, postgres: Any) -> Generator[None]:
+        type(self).url, type(self).free = postgres.url("psycopg"), []
+        yield
+        for _, engine, _ in self.free:
+            engine.dispose()
+
+    def made(self) -> Any:
+        if not self.free:
+            return super().made()
+        tables, engine, self.schema = self.free.pop()
+        with engine.begin() as own:
+            own.execute(text("; ".join(f"DELETE FROM {table}" for table in tables.outbox.table.metadata.tables)))
+            own.execute(text("UPDATE skewed SET skew = 0"))
+        return tables, engine
 
     def engine(self) -> Any:
         self.schema = f"law_{next(_numbers)}"
-        engine = create_engine(self.url, poolclass=NullPool, connect_args=self.connected())
         with create_engine(self.url, poolclass=NullPool).begin() as own:
             own.execute(text(f"CREATE SCHEMA {self.schema}"))
-        return engine
+        return create_engine(self.url, connect_args=self.connected())
 
     def connected(self) -> dict[str, Any]:
         return {"options": f"-c search_path={self.schema} -c lock_timeout=200"}
 
+    def done(self, store: Any) -> None:
+        self.free.append(store.made)
+
 
 class Sync:
-    """Stores for sync callers."""
+    """Stores for sync callers: a subclass says of what, by `store_of(tables, engine)`."""
 
-    def kept(self, store: Any, engine: Any) -> Any:
-        store.beside = store.engine = engine
+    def make_store(self: Any) -> Any:
+        tables, engine = self.made()
+        store = self.store_of(tables, engine)
+        store.beside, store.engine, store.made = engine, engine, (tables, engine, getattr(self, "schema", ""))
         return store
 
     def transaction(self, store: Any) -> AbstractContextManager[Any]:
         opened: AbstractContextManager[Any] = store.engine.begin()
         return opened
 
-    def close_store(self, store: Any) -> None:
-        store.engine.dispose()
+    def close_store(self: Any, store: Any) -> None:
+        self.done(store)
 
 
-class Async:
+class Async(Sync):
     """Stores for async callers, over the same database."""
 
-    async_driver: ClassVar[str]
+    async def make_store(self: Any) -> Any:
+        tables, engine = self.made()
+        asynced = self.asynced()
+        store = self.store_of(tables, asynced)
+        store.beside, store.engine, store.made = engine, asynced, (tables, engine, getattr(self, "schema", ""))
+        return store
 
-    def kept(self, store: Any, engine: Any) -> Any:
-        raise NotImplementedError
-
-    def transaction(self, store: Any) -> AbstractAsyncContextManager[Any]:
+    def transaction(self, store: Any) -> AbstractAsyncContextManager[Any]:  # type: ignore[override] - as async as the store
         opened: AbstractAsyncContextManager[Any] = store.engine.begin()
         return opened
 
-    async def close_store(self, store: Any) -> None:
+    async def close_store(self: Any, store: Any) -> None:
         await store.engine.dispose()
-        store.beside.dispose()
+        self.done(store)
 
 
-class OnAiosqlite(Async, OnSqlite):
+class OnAiosqlite(OnSqlite):
     """A file, for async callers."""
 
     def asynced(self) -> Any:
@@ -144,7 +169,7 @@ def _aquick(raw: Any, _: object) -> None:
     cursor.close()
 
 
-class OnAsyncpg(Async, OnPostgres):
+class OnAsyncpg(OnPostgres):
     """A schema, for async callers over asyncpg."""
 
     def asynced(self) -> Any:
@@ -153,7 +178,7 @@ class OnAsyncpg(Async, OnPostgres):
         return create_async_engine(url, connect_args={"server_settings": settings})
 
 
-class OnAsyncPsycopg(Async, OnPostgres):
+class OnAsyncPsycopg(OnPostgres):
     """A schema, for async callers over psycopg."""
 
     def asynced(self) -> Any:

@@ -5,38 +5,29 @@ from __future__ import annotations
 from typing import Any
 
 from finresilience.testing import contracts
-from tests.integration.sql.databases import OnAiosqlite, OnAsyncpg, OnAsyncPsycopg, OnPostgres, OnSqlite, Sync
+from tests.integration.sql.databases import Async, OnAiosqlite, OnAsyncpg, OnAsyncPsycopg, OnPostgres, OnSqlite, Sync
 
 
-class Synced(Sync):
-    def make_store(self: Any) -> Any:
-        tables, engine = self.made()
-        return self.kept(tables.idempotency.store(engine), engine)
+class Laws(contracts.IdempotencyStoreContract):
+    def store_of(self, tables: Any, engine: Any) -> Any:
+        return tables.idempotency.store(engine)
 
 
-class Asynced:
-    async def make_store(self: Any) -> Any:
-        tables, engine = self.made()
-        store = tables.idempotency.store(self.asynced())
-        store.beside, store.engine = engine, store._source._engine
-        return store
-
-
-class TestSqlite(Synced, OnSqlite, contracts.IdempotencyStoreContract):
+class TestSqlite(Sync, OnSqlite, Laws):
     pass
 
 
-class TestPostgres(Synced, OnPostgres, contracts.IdempotencyStoreContract):
+class TestPostgres(Sync, OnPostgres, Laws):
     pass
 
 
-class TestAiosqlite(Asynced, OnAiosqlite, contracts.IdempotencyStoreContract):
+class TestAiosqlite(Async, OnAiosqlite, Laws):
     pass
 
 
-class TestAsyncpg(Asynced, OnAsyncpg, contracts.IdempotencyStoreContract):
+class TestAsyncpg(Async, OnAsyncpg, Laws):
     pass
 
 
-class TestAsyncPsycopg(Asynced, OnAsyncPsycopg, contracts.IdempotencyStoreContract):
+class TestAsyncPsycopg(Async, OnAsyncPsycopg, Laws):
     pass

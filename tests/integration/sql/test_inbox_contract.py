@@ -5,38 +5,29 @@ from __future__ import annotations
 from typing import Any
 
 from finresilience.testing import contracts
-from tests.integration.sql.databases import OnAiosqlite, OnAsyncpg, OnAsyncPsycopg, OnPostgres, OnSqlite, Sync
+from tests.integration.sql.databases import Async, OnAiosqlite, OnAsyncpg, OnAsyncPsycopg, OnPostgres, OnSqlite, Sync
 
 
-class Synced(Sync):
-    def make_store(self: Any) -> Any:
-        tables, engine = self.made()
-        return self.kept(tables.inbox.store(engine, park_after=3), engine)
+class Laws(contracts.InboxContract):
+    def store_of(self, tables: Any, engine: Any) -> Any:
+        return tables.inbox.store(engine, park_after=3)
 
 
-class Asynced:
-    async def make_store(self: Any) -> Any:
-        tables, engine = self.made()
-        store = tables.inbox.store(self.asynced(), park_after=3)
-        store.beside, store.engine = engine, store._source._engine
-        return store
-
-
-class TestSqlite(Synced, OnSqlite, contracts.InboxContract):
+class TestSqlite(Sync, OnSqlite, Laws):
     pass
 
 
-class TestPostgres(Synced, OnPostgres, contracts.InboxContract):
+class TestPostgres(Sync, OnPostgres, Laws):
     pass
 
 
-class TestAiosqlite(Asynced, OnAiosqlite, contracts.InboxContract):
+class TestAiosqlite(Async, OnAiosqlite, Laws):
     pass
 
 
-class TestAsyncpg(Asynced, OnAsyncpg, contracts.InboxContract):
+class TestAsyncpg(Async, OnAsyncpg, Laws):
     pass
 
 
-class TestAsyncPsycopg(Asynced, OnAsyncPsycopg, contracts.InboxContract):
+class TestAsyncPsycopg(Async, OnAsyncPsycopg, Laws):
     pass

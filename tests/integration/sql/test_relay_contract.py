@@ -1,0 +1,33 @@
+"""The laws of relays, on each database and driver."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from finresilience.testing import contracts
+from tests.integration.sql.databases import Async, OnAiosqlite, OnAsyncpg, OnAsyncPsycopg, OnPostgres, OnSqlite, Sync
+
+
+class Laws(contracts.RelayContract):
+    def store_of(self, tables: Any, engine: Any) -> Any:
+        return tables.outbox.store(engine)
+
+
+class TestSqlite(Sync, OnSqlite, Laws):
+    pass
+
+
+class TestPostgres(Sync, OnPostgres, Laws):
+    pass
+
+
+class TestAiosqlite(Async, OnAiosqlite, Laws):
+    pass
+
+
+class TestAsyncpg(Async, OnAsyncpg, Laws):
+    pass
+
+
+class TestAsyncPsycopg(Async, OnAsyncPsycopg, Laws):
+    pass
