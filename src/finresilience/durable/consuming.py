@@ -45,6 +45,8 @@ def consume(
     entity: str | None = None,
     position: int | None = None,
     redelivered: bool = False,
+    again: Callable[[Exception], bool] | None = None,
+    attempts: int = 1,
 ) -> Seen:
     """Handle a message in one transaction with its marker, unless it was handled; return what the inbox said of it.
 
@@ -64,18 +66,26 @@ def consume(
         position: of the event among those of its entity.
         redelivered: whether the broker says so. Then the run is counted before it is made, so that a message that kills its
             consumer is parked too; a first delivery costs nothing.
+        again: whether an error means that the database took the transaction back because of others: then it is run anew, and nothing
+            is counted.
+        attempts: how often such a transaction is run at most.
     """
     message = _Message(group=group, message_id=message_id, tenant=tenant)
     if redelivered:
         counted = inbox.begun(**message, delivery_id=delivery_id)
         if counted.parked:
             return Parked(counted.failures)
-    try:
+
+    def once() -> Seen:
         with transaction() as mine:
             seen = inbox.once(mine, **message, delivery_id=delivery_id, entity=entity, position=position)
             if seen:
                 handler(mine)
                 crash_point(HANDLED)
+        return seen
+
+    try:
+        seen = _run_again(once, again, attempts)
     except (KeyboardInterrupt, SystemExit):
         if redelivered:
             inbox.forgiven(**message)
@@ -105,6 +115,8 @@ async def aconsume(
     entity: str | None = None,
     position: int | None = None,
     redelivered: bool = False,
+    again: Callable[[Exception], bool] | None = None,
+    attempts: int = 1,
 ) -> Seen:
     """Handle a message in one transaction with its marker, unless it was handled: `consume`, awaited."""
     message = _Message(group=group, message_id=message_id, tenant=tenant)
@@ -112,12 +124,17 @@ async def aconsume(
         counted = await inbox.begun(**message, delivery_id=delivery_id)
         if counted.parked:
             return Parked(counted.failures)
-    try:
+
+    async def once() -> Seen:
         async with transaction() as mine:
             seen = await inbox.once(mine, **message, delivery_id=delivery_id, entity=entity, position=position)
             if seen:
                 await handler(mine)
                 crash_point(HANDLED)
+        return seen
+
+    try:
+        seen = await _arun_again(once, again, attempts)
     except BaseException as error:
         if not isinstance(error, Exception):
             if redelivered and _is_parting(error):
@@ -133,6 +150,26 @@ async def aconsume(
     if redelivered and not seen:
         await inbox.forgiven(**message)
     return seen
+
+
+def _run_again(once: Callable[[], Seen], again: Callable[[Exception], bool] | None, attempts: int) -> Seen:
+    for _ in range(attempts - 1):
+        try:
+            return once()
+        except Exception as error:
+            if again is None or not again(error):
+                raise
+    return once()
+
+
+async def _arun_again(once: Callable[[], Awaitable[Seen]], again: Callable[[Exception], bool] | None, attempts: int) -> Seen:
+    for _ in range(attempts - 1):
+        try:
+            return await once()
+        except Exception as error:
+            if again is None or not again(error):
+                raise
+    return await once()
 
 
 def _is_parting(error: BaseException) -> bool:

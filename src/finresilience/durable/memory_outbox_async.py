@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, final
 
+from finresilience.durable.amemory_idempotency import behind, checkpoint
 from finresilience.durable.memory_outbox import MemoryOutbox
 
 if TYPE_CHECKING:
@@ -27,12 +28,6 @@ if TYPE_CHECKING:
     )
 
 
-async def _checkpoint() -> None:
-    from anyio.lowlevel import checkpoint
-
-    await checkpoint()
-
-
 @final
 class AsyncMemoryOutbox:
     """An `AsyncOutboxStore` in memory.
@@ -41,12 +36,15 @@ class AsyncMemoryOutbox:
         store: the memory outbox behind it, which sync callers may share; a new one by default.
         pause: awaited before and after each step, as a driver awaits the network; a checkpoint by default.
         clock: tells the time to a new store.
+
+    Raises:
+        ConfigurationError: if `store` is none, or comes with a `clock`.
     """
 
     def __init__(
-        self, store: MemoryOutbox | None = None, *, pause: Callable[[], Awaitable[object]] = _checkpoint, clock: Clock | None = None
+        self, store: MemoryOutbox | None = None, *, pause: Callable[[], Awaitable[object]] = checkpoint, clock: Clock | None = None
     ) -> None:
-        self.store: MemoryOutbox = MemoryOutbox(clock=clock) if store is None else store
+        self.store: MemoryOutbox = behind(store, MemoryOutbox, clock)
         self._pause = pause
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import replace
 from itertools import count
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, final
 
 import pytest
 from sqlalchemy import MetaData, create_engine, event, text
@@ -16,7 +16,6 @@ from finresilience.sql import Tables
 from finresilience.sql.dialects import PostgreSQL, SQLite
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
     from pathlib import Path
 
 SKEWED: Final = {
@@ -33,7 +32,6 @@ class OnADatabase:
     backends = ("asyncio",)  # SQLAlchemy's async engines know no other
     tolerance = 0.5  # seconds that really pass while a law runs
     examples = 3
-    url: ClassVar[str]
     options: ClassVar[dict[str, Any]] = {}
 
     def made(self) -> Any:
@@ -84,38 +82,55 @@ def _quick(raw: Any, _: object) -> None:
     raw.execute("PRAGMA synchronous = OFF")  # no power is cut here
 
 
-class OnPostgres(OnADatabase):
-    """A schema of its own, for sync callers. A schema that a law has done with is emptied for another: to make one takes long."""
+@final
+class Schemas:
+    """Schemas of one database, each with its engine. One that a law has done with is emptied for another: to make one takes long."""
 
-    free: ClassVar[list[tuple[Any, Any, str]]]
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.free: list[tuple[Any, Any, str]] = []
 
-    @pytest.fixture(autouse=True)
-    def _server(self, postgres: Any) -> Generator[None]:
-        type(self).url, type(self).free = postgres.url("psycopg"), []
-        yield
-        for _, engine, _ in self.free:
-            engine.dispose()
+    def connected(self, schema: str) -> dict[str, Any]:
+        return {"options": f"-c search_path={schema} -c lock_timeout=200"}
 
-    def made(self) -> Any:
-        if not self.free:
-            return super().made()
-        tables, engine, self.schema = self.free.pop()
+    def engine(self, schema: str) -> Any:
+        with create_engine(self.url, poolclass=NullPool).begin() as own:
+            own.execute(text(f"CREATE SCHEMA {schema}"))
+        return create_engine(self.url, connect_args=self.connected(schema))
+
+    def emptied(self) -> tuple[Any, Any, str]:
+        tables, engine, schema = self.free.pop()
         with engine.begin() as own:
             own.execute(text("; ".join(f"DELETE FROM {table}" for table in tables.outbox.table.metadata.tables)))
             own.execute(text("UPDATE skewed SET skew = 0"))
+        return tables, engine, schema
+
+    def dispose(self) -> None:
+        for _, engine, _ in self.free:
+            engine.dispose()
+
+
+class OnPostgres(OnADatabase):
+    """A schema of its own, for sync callers."""
+
+    schemas: ClassVar[Schemas]
+
+    @pytest.fixture(autouse=True)
+    def _schemas(self, schemas: Schemas) -> None:
+        type(self).schemas = schemas
+
+    def made(self) -> Any:
+        if not self.schemas.free:
+            return super().made()
+        tables, engine, self.schema = self.schemas.emptied()
         return tables, engine
 
     def engine(self) -> Any:
         self.schema = f"law_{next(_numbers)}"
-        with create_engine(self.url, poolclass=NullPool).begin() as own:
-            own.execute(text(f"CREATE SCHEMA {self.schema}"))
-        return create_engine(self.url, connect_args=self.connected())
-
-    def connected(self) -> dict[str, Any]:
-        return {"options": f"-c search_path={self.schema} -c lock_timeout=200"}
+        return self.schemas.engine(self.schema)
 
     def done(self, store: Any) -> None:
-        self.free.append(store.made)
+        self.schemas.free.append(store.made)
 
 
 class Sync:
@@ -174,7 +189,7 @@ class OnAsyncpg(OnPostgres):
 
     def asynced(self) -> Any:
         settings = {"search_path": self.schema, "lock_timeout": "200"}
-        url = self.url.replace("+psycopg", "+asyncpg")
+        url = self.schemas.url.replace("+psycopg", "+asyncpg")
         return create_async_engine(url, connect_args={"server_settings": settings})
 
 
@@ -182,4 +197,4 @@ class OnAsyncPsycopg(OnPostgres):
     """A schema, for async callers over psycopg."""
 
     def asynced(self) -> Any:
-        return create_async_engine(self.url, connect_args=self.connected())
+        return create_async_engine(self.schemas.url, connect_args=self.schemas.connected(self.schema))
