@@ -232,7 +232,9 @@ class AsyncSqlIdempotencyStore(_AtTheDoor):
         """Give the key back, because surely nothing happened; to an heir, if that is not sure."""
         await self._do(self._releasing(token), within)
 
-    async def mark_indeterminate(self, token: ClaimToken, *, reason: str = "", within: AsyncSession | AsyncConnection | None = None) -> None:
+    async def mark_indeterminate(
+        self, token: ClaimToken, *, reason: str = "", within: AsyncSession | AsyncConnection | None = None
+    ) -> None:
         """Note that it may have happened."""
         await self._do(self._doubting(token, reason), within)
 

@@ -33,7 +33,13 @@ def place(tenant: str, group: str, what: str, name: str = "message_id") -> Place
 
 
 def marking(
-    deeds: InboxDeeds, within: object, at: Place, delivery_id: str, entity: str | None, position: int | None
+    deeds: InboxDeeds,
+    within: object,
+    at: Place,
+    delivery_id: str,
+    entity: str | None,
+    position: int | None,
+    patience: float | None = None,
 ) -> Callable[[], Deed[Seen]]:
     """Return what inserts the marker, once all arguments are looked at."""
     if within is None:
@@ -45,15 +51,18 @@ def marking(
     if entity is not None:
         text_of("entity", entity)
         positive_count("position", position, least=0, most=_FARTHEST)
+    if patience is not None:
+        return lambda: deeds.once_within(at, entity, position, patience)
     return lambda: deeds.once(at, entity, position)
 
 
 class _AtTheDoor:
     """What both stores check before they ask. Internal."""
 
-    def __init__(self, table: Table, deeds: InboxDeeds, *, park_after: int = 5) -> None:
+    def __init__(self, table: Table, deeds: InboxDeeds, *, park_after: int = 5, lock_timeout: float | timedelta | None = None) -> None:
         self._table = table
         self._deeds = deeds
+        self._patience = None if lock_timeout is None else seconds_of("lock_timeout", lock_timeout)
         self._park_after = positive_count("park_after", park_after, most=1000)
 
     @property
@@ -100,7 +109,7 @@ class SqlInboxStore(_AtTheDoor):
         position: int | None = None,
     ) -> Seen:
         """Insert the marker in the caller's transaction, and tell whether the message is to be handled in it."""
-        begin = marking(self._deeds, within, place(tenant, group, message_id), delivery_id, entity, position)
+        begin = marking(self._deeds, within, place(tenant, group, message_id), delivery_id, entity, position, self._patience)
         return carry_out_within(within, begin(), self._table)
 
     def failed(self, *, group: str, message_id: str, tenant: str = "", reason: str = "", delivery_id: str = "") -> Counted:
@@ -155,7 +164,7 @@ class AsyncSqlInboxStore(_AtTheDoor):
         position: int | None = None,
     ) -> Seen:
         """Insert the marker in the caller's transaction, and tell whether the message is to be handled in it."""
-        begin = marking(self._deeds, within, place(tenant, group, message_id), delivery_id, entity, position)
+        begin = marking(self._deeds, within, place(tenant, group, message_id), delivery_id, entity, position, self._patience)
         return await acarry_out_within(within, begin(), self._table)
 
     async def failed(self, *, group: str, message_id: str, tenant: str = "", reason: str = "", delivery_id: str = "") -> Counted:
@@ -188,3 +197,25 @@ class AsyncSqlInboxStore(_AtTheDoor):
     async def purge(self, *, older_than: float | timedelta, limit: int = 1000) -> int:
         """Forget old markers, and old failures of what is not parked."""
         return await self._source.together(self._purging(older_than, limit))
+
+
+@final
+class Once:
+    """A marker in the caller's transaction; what the block is given is true only if the message is to be handled. Made by `once`."""
+
+    def __init__(self, within: Any, begin: Callable[[], Deed[Seen]], table: Table) -> None:
+        self._within = within
+        self._begin = begin
+        self._table = table
+
+    def __enter__(self) -> Seen:
+        return carry_out_within(self._within, self._begin(), self._table)
+
+    def __exit__(self, *_: object) -> None:
+        """Leave the rest to the transaction."""
+
+    async def __aenter__(self) -> Seen:
+        return await acarry_out_within(self._within, self._begin(), self._table)
+
+    async def __aexit__(self, *_: object) -> None:
+        """Leave the rest to the transaction."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
 
 from finresilience.durable.seen import UNFINISHED, Counted, Duplicate, Fresh, Parked, ParkedMessage, Seen, Stale, Underway
+from finresilience.sql.links import is_busy
 from finresilience.sql.statements import Deed, Sql
 
 if TYPE_CHECKING:
@@ -15,6 +16,11 @@ if TYPE_CHECKING:
 Place: TypeAlias = tuple[str, str, str]  # tenant, group, and a message or an entity
 
 A_MOMENT: Final = 0.1  # seconds after which another's transaction will probably have ended
+_SAVE: Final = Sql("SAVEPOINT fin_once")
+_BACK: Final = Sql("ROLLBACK TO SAVEPOINT fin_once")
+_KEEP: Final = Sql("RELEASE SAVEPOINT fin_once")
+_PATIENCE: Final = Sql("SELECT current_setting('lock_timeout')")
+_WAIT: Final = Sql("SELECT set_config('lock_timeout', :most, true)")
 _AT: Final = "tenant = :tenant AND consumer_group = :grp AND message_id = :message"
 
 
@@ -98,6 +104,31 @@ class InboxDeeds:
 
     # --- in the caller's transaction -----------------------------------------------------------------------------------
 
+    def once_within(self, at: Place, entity: str | None, position: int | None, patience: float) -> Deed[Seen]:
+        """Insert the marker, and wait no longer than `patience` seconds for whoever holds it."""
+        if (
+            not self._one_trip
+        ):  # SQLite waits for as long as its connection was told to, and a statement that fails there ends no transaction
+            try:
+                return (yield from self.once(at, entity, position))
+            except Exception as error:
+                if not is_busy(error):
+                    raise
+                return Underway(A_MOMENT)
+        yield _SAVE, {}
+        before = (yield _PATIENCE, {})[0][0]
+        yield _WAIT, {"most": f"{max(1, round(patience * 1000))}ms"}
+        try:
+            seen = yield from self.once(at, entity, position)
+        except Exception as error:
+            if not is_busy(error):
+                raise
+            yield _BACK, {}  # which sets the old patience again
+            return Underway(A_MOMENT)
+        yield _WAIT, {"most": before}
+        yield _KEEP, {}
+        return seen
+
     def once(self, at: Place, entity: str | None, position: int | None) -> Deed[Seen]:
         """Insert the marker, or tell what stands in its way."""
         told = _at(at)
@@ -161,7 +192,8 @@ class InboxDeeds:
     def high_water(self, at: Place) -> Deed[int | None]:
         """Return the highest position that was handled."""
         rows = yield self._highest, {"tenant": at[0], "grp": at[1], "entity": at[2]}
-        return _first(rows, (None,))[0]
+        highest: int | None = _first(rows, (None,))[0]
+        return highest
 
     def purge(self, age: float, most: int) -> Deed[int]:
         """Forget old failures and old markers."""

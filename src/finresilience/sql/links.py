@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from finresilience.durable.errors import StoreBusyError
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from sqlalchemy.engine import Connection
 
     from finresilience.sql.statements import Asked, Deed, Rows
@@ -27,7 +28,12 @@ def carry_out(deed: Deed[T], ask: Link) -> T:
     try:
         asked = next(deed)
         while True:
-            asked = deed.send(ask(asked))
+            try:
+                rows = ask(asked)
+            except Exception as error:
+                asked = deed.throw(error)
+            else:
+                asked = deed.send(rows)
     except StopIteration as end:
         told: T = end.value
         return told
@@ -40,7 +46,12 @@ async def acarry_out(deed: Deed[T], ask: AsyncLink) -> T:
     try:
         asked = next(deed)
         while True:
-            asked = deed.send(await ask(asked))
+            try:
+                rows = await ask(asked)
+            except Exception as error:
+                asked = deed.throw(error)
+            else:
+                asked = deed.send(rows)
     except StopIteration as end:
         told: T = end.value
         return told

@@ -36,9 +36,7 @@ T = TypeVar("T")
 class Statements:
     """All that is asked of an outbox in one dialect."""
 
-    def __init__(
-        self, names: tuple[str, str, str, str], dialect: Dialect, *, partitions: int, keeps: bool, ordered: bool
-    ) -> None:
+    def __init__(self, names: tuple[str, str, str, str], dialect: Dialect, *, partitions: int, keeps: bool, ordered: bool) -> None:
         outbox, dead, partition, relay = names
         self.deeds = OutboxDeeds(outbox, dead, partition, relay, dialect, keeps=keeps)
         self.claims = OutboxClaims(self.deeds, relay, dialect, partitions=partitions)
@@ -89,17 +87,13 @@ class _AtTheDoor:
         self._mine(lease)
         return lambda: self._sql.deeds.settle(lease, published)
 
-    def _retrying(
-        self, lease: PartitionLease, seq: int, after: float, failure: Failure, *, counted: bool
-    ) -> Callable[[], Deed[None]]:
+    def _retrying(self, lease: PartitionLease, seq: int, after: float, failure: Failure, *, counted: bool) -> Callable[[], Deed[None]]:
         wait = seconds_of("after", after, zero=True)
         _told("failure", failure, Failure)
         self._mine(lease)
         return lambda: self._sql.deeds.retry(lease, seq, wait, counted=counted)
 
-    def _burying(
-        self, lease: PartitionLease, seq: int, reason: Reason, failure: Failure, exhausted: Exhausted
-    ) -> Callable[[], Deed[None]]:
+    def _burying(self, lease: PartitionLease, seq: int, reason: Reason, failure: Failure, exhausted: Exhausted) -> Callable[[], Deed[None]]:
         _told("reason", reason, Reason)
         _told("failure", failure, Failure)
         _told("exhausted", exhausted, Exhausted)

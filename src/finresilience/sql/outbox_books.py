@@ -25,7 +25,8 @@ class OutboxBooks:
         self._dialect = dialect
         now = dialect.now
         self._letters = Sql(
-            f"SELECT reason, failure_kind, failure_where, parks, died_at, {', '.join(COLUMNS)} FROM {dead} ORDER BY died_at, seq LIMIT :most",
+            f"SELECT reason, failure_kind, failure_where, parks, died_at, {', '.join(COLUMNS)} FROM {dead} "
+            "ORDER BY died_at, seq LIMIT :most",
             alone=True,
         )
         kept = ", ".join(name for name in EVENT if name not in {"attempts", "takeovers"})

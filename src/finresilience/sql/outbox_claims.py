@@ -81,9 +81,10 @@ class OutboxClaims:
             if before:
                 yield from self._blame(part, window, terms, fetched=bool(fetched))
         told = {"owner": owner, "seconds": terms.lease, "window": terms.window, "parts": self._dialect.listed([row[0] for row in found])}
-        rows = yield self._give, told
+        epochs: dict[int, int] = {row[0]: row[1] for row in (yield self._give, told)}
         return tuple(
-            PartitionLease(part=part, owner=owner, epoch=epoch, seconds=terms.lease, unclean=part in unclean) for part, epoch in sorted(rows)
+            PartitionLease(part=part, owner=owner, epoch=epochs[part], seconds=terms.lease, unclean=part in unclean)
+            for part in sorted(epochs)
         )
 
     def _blame(self, part: int, window: int, terms: LeaseTerms, *, fetched: bool) -> Deed[None]:

@@ -1,7 +1,7 @@
 """What does a relay ask a database? Rows of a partition that is its own, by an epoch that every deed names.
 
-A row that was never tried, of a key with nothing before it that waits, is handed out by one statement without a look at any other. Only
-where some row of the partition is held (put off, suspect, or behind a dead letter that parks its key) is each row asked what stands before it.
+Where no row of the partition is held (put off, suspect, or behind a dead letter that parks its key), its first rows are handed out by one
+statement that looks at nothing else. Only otherwise is each row asked what stands before it.
 """
 
 from __future__ import annotations
@@ -36,9 +36,7 @@ class OutboxDeeds:
             f"SELECT CASE WHEN lease_until > {now} THEN 1 ELSE 0 END, fetched FROM {partition} WHERE {_OWNED}"
             + (" FOR SHARE" if dialect.name == "postgresql" else "")
         )
-        rough = (
-            f"EXISTS (SELECT 1 FROM {outbox} WHERE {pending} AND {HELD}) OR EXISTS (SELECT 1 FROM {dead} WHERE part = :part AND parks)"
-        )
+        rough = f"EXISTS (SELECT 1 FROM {outbox} WHERE {pending} AND {HELD}) OR EXISTS (SELECT 1 FROM {dead} WHERE part = :part AND parks)"
         self._one_trip = dialect.name == "postgresql"
         window = f"SELECT {names} FROM {outbox} WHERE {pending} ORDER BY seq LIMIT :most"
         state = f"CASE WHEN p.lease_until > {now} THEN 1 ELSE 0 END, p.fetched, {rough}"
@@ -110,9 +108,7 @@ class OutboxDeeds:
         )
         self._release = Sql(f"UPDATE {partition} SET owner = '', lease_until = NULL WHERE {_OWNED} RETURNING 1")
         self._unhand = Sql(f"UPDATE {outbox} SET in_hand = 0 WHERE {pending} AND in_hand <> 0")
-        self._leave = Sql(
-            f"DELETE FROM {relay} WHERE owner = :owner AND NOT EXISTS (SELECT 1 FROM {partition} WHERE owner = :owner)"
-        )
+        self._leave = Sql(f"DELETE FROM {relay} WHERE owner = :owner AND NOT EXISTS (SELECT 1 FROM {partition} WHERE owner = :owner)")
 
     # --- fences ----------------------------------------------------------------------------------------------------------
 
@@ -220,5 +216,3 @@ def _at(lease: PartitionLease) -> dict[str, Any]:
 def _unflattened(dialect: Dialect) -> str:
     """Keep the planner from joining: a join may sort the whole backlog before the first row, and a look costs one probe a row."""
     return "OFFSET 0" if dialect.name == "postgresql" else ""
-
-

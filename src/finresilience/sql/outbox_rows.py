@@ -51,6 +51,4 @@ def row_of(row: Sequence[Any], dialect: Dialect) -> OutboxRow:
     _set(message, "traceparent", trace)
     _set(message, "content_type", content_type)
     _set(message, "schema_version", version)
-    return OutboxRow(
-        seq=seq, part=part, message=message, attempts=attempts, takeovers=takeovers, created_at=dialect.moment(created)
-    )
+    return OutboxRow(seq=seq, part=part, message=message, attempts=attempts, takeovers=takeovers, created_at=dialect.moment(created))

@@ -13,7 +13,6 @@ from sqlalchemy import (
     Boolean,
     Column,
     DateTime,
-    Identity,
     Index,
     Integer,
     LargeBinary,
@@ -110,7 +109,7 @@ def outbox(metadata: MetaData, names: Mapping[str, str], schema: str | None) -> 
         "outbox": Table(
             pending,
             metadata,
-            Column("seq", Big, Identity(), primary_key=True),
+            Column("seq", Big, primary_key=True),
             *_event(),
             Column("available_at", Instant),  # nothing for a row that was never tried
             _flag("suspect"),
@@ -119,7 +118,11 @@ def outbox(metadata: MetaData, names: Mapping[str, str], schema: str | None) -> 
             UniqueConstraint("id", name=f"uq_{pending}_id"),
             _partly(f"ix_{pending}_pending", "part", "seq", where="published_at IS NULL"),
             _partly(
-                f"ix_{pending}_held", "part", "seq", where="published_at IS NULL AND (available_at IS NOT NULL OR suspect OR in_hand <> 0)"
+                f"ix_{pending}_held",
+                "part",
+                "aggregateid",
+                "seq",
+                where="published_at IS NULL AND (available_at IS NOT NULL OR suspect OR in_hand <> 0)",
             ),
             _partly(f"ix_{pending}_published", "published_at", where="published_at IS NOT NULL"),
             schema=schema,
@@ -136,7 +139,7 @@ def outbox(metadata: MetaData, names: Mapping[str, str], schema: str | None) -> 
             _flag("parks"),
             Column("died_at", Instant, nullable=False),
             UniqueConstraint("id", name=f"uq_{dead}_id"),
-            _partly(f"ix_{dead}_parks", "part", where="parks"),
+            _partly(f"ix_{dead}_parks", "part", "aggregateid", where="parks"),
             schema=schema,
         ),
         "outbox_partition": Table(
@@ -210,7 +213,7 @@ def idempotency(metadata: MetaData, names: Mapping[str, str], schema: str | None
         "idempotency": Table(
             keys,
             metadata,
-            Column("fence", Big, Identity(), primary_key=True),  # counted up by every claim, also past a release
+            Column("fence", Big, primary_key=True),  # counted up by every claim, also past a release
             _word("scope"),
             _word("key"),
             _word("fingerprint"),

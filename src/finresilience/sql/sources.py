@@ -6,7 +6,6 @@ on in the driver's own thread: one hop a transaction, not one a statement.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, final
 
@@ -30,6 +29,8 @@ from finresilience.sql.links import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Generator
+
     from finresilience.sql.statements import Deed
 
 T = TypeVar("T")
@@ -221,9 +222,8 @@ class AsyncSource:
 
     @asynccontextmanager
     async def _any(self, *, whole: bool) -> AsyncGenerator[AsyncLink]:
-        async with self._engine.connect() as connection:
-            if not whole:
-                await connection.execution_options(isolation_level="AUTOCOMMIT")
+        async with self._engine.connect() as opened:
+            connection = opened if whole else await opened.execution_options(isolation_level="AUTOCOMMIT")
             async with connection.begin():
 
                 async def ask(asked: Any) -> Any:

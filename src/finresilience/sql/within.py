@@ -27,8 +27,6 @@ from finresilience.sql.links import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from sqlalchemy import Table
 
     from finresilience.sql.statements import Deed
@@ -83,7 +81,7 @@ def _link(within: object, table: Table) -> Link:
         return sqlite3_link(within)
     if kind == "psycopg" and _is_open_psycopg(within) and not hasattr(type(within), "__aenter__"):
         return psycopg_link(within)
-    refuse("within", within, _SYNC)
+    return refuse("within", within, _SYNC)
 
 
 def _async_link(within: object) -> AsyncLink:
@@ -92,7 +90,7 @@ def _async_link(within: object) -> AsyncLink:
         return asyncpg_link(within)
     if kind == "psycopg" and _is_open_psycopg(within) and hasattr(type(within), "__aenter__"):
         return apsycopg_link(within)
-    refuse("within", within, _ASYNC)
+    return refuse("within", within, _ASYNC)
 
 
 def open_connection(session: Session, table: Table) -> Connection:
@@ -118,3 +116,19 @@ def _driver(within: object) -> str:
 def _is_open_psycopg(within: Any) -> bool:
     """Return whether it begins a transaction by itself, or is in one."""
     return not within.closed and (not within.autocommit or within.info.transaction_status != 0)
+
+
+def dialect_within(within: object) -> str:
+    """Return which database a transaction is of."""
+    if isinstance(within, scoped_session | async_scoped_session):
+        within = cast("Any", within)()
+    if isinstance(within, AsyncSession):
+        within = within.sync_session
+    if isinstance(within, Session):
+        return within.get_bind().dialect.name
+    if isinstance(within, Connection | AsyncConnection):
+        return within.dialect.name
+    kind = _driver(within)
+    if kind not in {"sqlite3", "psycopg", "asyncpg"}:
+        refuse("within", within, f"{_SYNC}; or {_ASYNC}")
+    return "sqlite" if kind == "sqlite3" else "postgresql"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING, Any, ClassVar, Final, final
@@ -16,6 +15,7 @@ from finresilience.sql import Tables
 from finresilience.sql.dialects import PostgreSQL, SQLite
 
 if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager, AbstractContextManager
     from pathlib import Path
 
 SKEWED: Final = {
