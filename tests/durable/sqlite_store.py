@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from finresilience._checks import positive_count, seconds_of
 from finresilience.durable.records import (
+    MAX_REASON,
     MAX_RESPONSE,
     Claim,
     Claimed,
@@ -167,7 +168,7 @@ class SqliteStore(Database):
                 self._write(db, token.scope, token.key, "state = 'indeterminate', reason = ?", reason)
 
     def resolve(self, record: Record, to: KeyState, response: bytes, *, evidence: str, status: str = "", within: Any = None) -> None:
-        text_of("evidence", evidence)
+        text_of("evidence", evidence, most=MAX_REASON)
         answer = (final_of(to), bytes_of("response", response), status)
         with self._in(within) as db:
             if may_resolve(record, self._read(db, record.scope, record.key), answer):

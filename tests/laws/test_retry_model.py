@@ -278,7 +278,7 @@ def doubts_are_forgotten(patch: pytest.MonkeyPatch) -> None:
     attempt = Join.attempt
 
     def forgetful(self: Join, verdict: Verdict) -> None:
-        self._unknown = False
+        self._unknown = None
         attempt(self, verdict)
 
     patch.setattr(Join, "attempt", forgetful)

@@ -120,6 +120,13 @@ def test_a_fault_may_be_of_one_provider_alone() -> None:
     assert plan.meets(Asked("charge", "pay_1", 1, provider="acme")) == plan.faults[0]
 
 
+def test_a_fault_without_an_operation_strikes_whoever_asks_and_one_with_it_lets_inquiries_pass() -> None:
+    struck = {operation: met(FaultPlan([HANG]), operation=operation) for operation in ("charge", "refund", "inquiry")}
+    assert struck == {"charge": FaultKind.HANG, "refund": FaultKind.HANG, "inquiry": FaultKind.HANG}
+    plan = FaultPlan([Fault(kind=FaultKind.HANG, operation="charge")])
+    assert [met(plan, operation=operation) for operation in ("charge", "inquiry")] == [FaultKind.HANG, None]
+
+
 def test_a_fault_may_be_of_one_payment_alone() -> None:
     plan = FaultPlan([Fault(kind=FaultKind.HANG, subject="pay_2")])
     assert [plan.meets(Asked("charge", subject, 1)) for subject in ("pay_1", "pay_2")] == [None, plan.faults[0]]

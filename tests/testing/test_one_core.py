@@ -92,7 +92,11 @@ def test_where_the_core_is_not_told_nothing_changes(status: str, tmp_path: Path,
     told = tmp_path / "stat"
     told.write_text(status)
     monkeypatch.setattr(room, "_STATUS", told)
-    monkeypatch.setattr(os, "sched_setaffinity", lambda *_: pytest.fail("moved"), raising=False)
+
+    def moved(*_: object) -> None:
+        pytest.fail("moved")
+
+    monkeypatch.setattr(os, "sched_setaffinity", moved, raising=False)
     with room.one_core():
         pass
 

@@ -159,9 +159,9 @@ def _is_failure(failure: BaseException) -> bool:
 
 
 def _sign_of(failure: BaseException) -> object:
-    """Return what tells one way to fail from another: the kind, the line that raised it, the scenario's own last line, the broken laws.
+    """Return what tells one way to fail from another: the kind, the line that raised it, the scenario's own last line, and what is broken.
 
-    All invariants are raised by one line of ours, so the line alone would take one for another.
+    All invariants are raised by one line of ours, and so are all deadlocks: the line alone would take one for another.
     """
     failure = root_of(failure)
     if isinstance(failure, BaseExceptionGroup):
@@ -173,7 +173,8 @@ def _sign_of(failure: BaseException) -> object:
         if not str(trace.tb_frame.f_globals.get("__name__", "")).startswith("finresilience."):
             own = last
         trace = trace.tb_next
-    return type(failure), last, own, failure.invariants if isinstance(failure, InvariantError) else None
+    broken = failure.invariants if isinstance(failure, InvariantError) else None
+    return type(failure), last, own, failure.places if isinstance(failure, DeadlockError) else broken
 
 
 def written(chance: Chance) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from gc import get_referents
 from pathlib import Path
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
@@ -15,12 +16,14 @@ if TYPE_CHECKING:
 
 _MACHINERY: Final = ("asyncio", "anyio", "trio", "types")
 _AWAITING: Final = (AsyncGeneratorType, CoroutineType, GeneratorType)
+_NUMBERED: Final = re.compile(r"(?<=^Task)-\d+$")  # asyncio counts through the process those tasks that nobody named
 _SHOWN: Final = 5
 
 
 def deadlock(coroutines: Iterable[tuple[str, Any]], *, why: str, patience: float, threads: int = 0) -> DeadlockError:
     """Return the error that names the tasks and the lines on which they wait, and tells how many threads wait on the clock."""
-    waiting = sorted(f"{name} at {_where(coroutine)}" for name, coroutine in coroutines)
+    found = [(name, _where(coroutine)) for name, coroutine in coroutines]
+    waiting = sorted(f"{name} at {where}" for name, where in found)
     more = f" and {len(waiting) - _SHOWN} more" if len(waiting) > _SHOWN else ""
     more += f", and {threads} threads for a signal on this clock" if threads else ""
     fact = f"{why} for {patience:g} real seconds" if why else "nothing is ready, no timer is set and no work is out in a thread"
@@ -29,6 +32,7 @@ def deadlock(coroutines: Iterable[tuple[str, Any]], *, why: str, patience: float
         f"  Waiting: {'; '.join(waiting[:_SHOWN])}{more}.\n"
         "  If a thread or a server of your own is to wake them, say so: `with VirtualClock.current().hold():` around that work.",
         waited=bool(why),
+        places=frozenset(f"{_NUMBERED.sub('', name)} at {where}" for name, where in found),
     )
 
 

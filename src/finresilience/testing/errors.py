@@ -22,11 +22,13 @@ class DeadlockError(FinresilienceError):
 
     Attributes:
         waited: whether real time was spent on waiting for news, as long as the run's patience.
+        places: who waits on which line. It tells one deadlock from another.
     """
 
-    def __init__(self, message: str, *, waited: bool = False) -> None:
+    def __init__(self, message: str, *, waited: bool = False, places: frozenset[str] = frozenset()) -> None:
         super().__init__(message)
         self.waited = waited
+        self.places = places
 
 
 @final

@@ -97,7 +97,8 @@ class Fault:
         since: strikes from this time on, in seconds of the provider's clock.
         until: strikes before this time.
         tag: strikes calls that carry this tag.
-        operation: strikes this operation, such as "charge" or "inquiry"; all, if empty.
+        operation: strikes this operation, such as "charge" or "inquiry"; all, if empty, inquiries too: whoever hangs does so for all who
+            ask. Say "charge" for trouble that can be cleared up by asking.
         provider: strikes at the provider of this name, where several share a plan; at all, if empty.
         subject: strikes calls about this subject, such as a payment's reference; all, if empty.
         code: of a decline.

@@ -194,6 +194,7 @@ class _Run:
             if not callable(body):
                 raise ConfigurationError(f"a thread must be a function, not a {type(body).__name__}; {name_of(scenario)} returned one")
         self._baton = Baton(seed, len(bodies), _MOST)
+        self._stood: dict[int, str] = {}  # where each thread stood that was ended with its run
         self._threads = [
             threading.Thread(target=self._body, args=(number, body), daemon=True, name=f"explored {number}")
             for number, body in enumerate(bodies)
@@ -224,7 +225,9 @@ class _Run:
         if failure is not None:
             replay = f"explore_threads({name_of(self._scenario)}, seeds=[{self._seed}]{self._lines.told})"
             record = {"kind": "explore_threads", "scenario": name_of(self._scenario), "seed": self._seed, **self._lines.record}
-            raise CounterexampleError(failure, replay, schedule=schedule, seed=self._seed, record=record) from failure
+            stuck = isinstance(failure, AssertionError) and str(failure).startswith("deadlock: ")
+            remark = f"  {'; '.join(self._stood[number] for number in sorted(self._stood))}." if stuck else ""
+            raise CounterexampleError(failure, replay, schedule=schedule, seed=self._seed, remark=remark, record=record) from failure
         return schedule
 
     def _wait(self) -> None:
@@ -247,6 +250,16 @@ class _Run:
             "If it waits for a lock, make that lock inside the scenario; if it sleeps, let it sleep on a ManualClock"
         )
 
+    def _place(self, end: BaseException) -> str:
+        """Return the innermost line of ours that a thread was on."""
+        told, trace = "its beginning", end.__traceback__
+        while trace is not None:
+            code = trace.tb_frame.f_code
+            if code.co_filename in self._lines:
+                told = f"{Path(code.co_filename).name}:{trace.tb_lineno} ({code.co_name})"
+            trace = trace.tb_next
+        return told
+
     def _body(self, number: int, body: Callable[[], object]) -> None:
         failure: BaseException | None = None
         try:
@@ -257,8 +270,8 @@ class _Run:
                 body()
             finally:
                 sys.settrace(None)
-        except Abandoned:
-            pass
+        except Abandoned as end:
+            self._stood[number] = f"thread {number} stood at {self._place(end)}"
         except BaseException as error:
             failure = error
         finally:

@@ -38,6 +38,7 @@ class Contract:
         rounds: how often each race is run, if it is not explored.
         examples: how many runs Hypothesis makes up; always the same ones.
         transactions: whether callers may bring their own transaction. With False, the laws of transactions are left out.
+        tolerance: by how many seconds a store's clock may differ from what `advance` was told. Zero for a store on `self.clock`.
     """
 
     clock: ManualClock
@@ -48,6 +49,7 @@ class Contract:
     rounds: ClassVar[int] = 3
     examples: ClassVar[int] = 60
     transactions: ClassVar[bool] = True
+    tolerance: ClassVar[float] = 0.0
 
     factory: ClassVar[str] = "make_store"  # what a subclass must write
     probe: ClassVar[str]  # a method of the store that is a coroutine function exactly if the store is async
@@ -84,8 +86,10 @@ class Contract:
     # ------------------------------------------------------------ what laws are written with
 
     async def passes(self, store: Any, seconds: float) -> None:
-        """Let time pass."""
+        """Let time pass, for the store and for whoever is told it by `self.clock`, such as a relay over the store."""
+        due = self.clock.monotonic() + seconds
         await ask(self.advance(store, seconds))
+        self.clock.advance(max(0.0, due - self.clock.monotonic()))
         self.gone += seconds
 
     @asynccontextmanager

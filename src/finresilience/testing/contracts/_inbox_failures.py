@@ -13,14 +13,9 @@ if TYPE_CHECKING:
 
 
 class FailureLaws(Contract):
-    """Laws of failures and of what is parked.
-
-    Attributes:
-        tolerance: by how many seconds a store's clock may differ from what `advance` was told. Zero for a store on `self.clock`.
-    """
+    """Laws of failures and of what is parked."""
 
     probe: ClassVar[str] = "once"
-    tolerance: ClassVar[float] = 0.0
 
     async def fresh(self) -> Any:
         """Return a new inbox that parks no message at its first failure."""

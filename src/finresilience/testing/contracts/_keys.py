@@ -36,14 +36,9 @@ def loud(error: type[Exception], otherwise: str) -> Generator[None]:
 
 
 class Keys(Contract):
-    """Short words for what most laws do.
-
-    Attributes:
-        tolerance: by how many seconds a store's clock may differ from what `advance` was told. Zero for a store on `self.clock`.
-    """
+    """Short words for what most laws do."""
 
     probe: ClassVar[str] = "claim"
-    tolerance: ClassVar[float] = 0.0
     scope: Final = "tenant"
     awkward: Final = bytes(range(256)) + "ä\u0308\u202e".encode()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from finresilience.durable.messages import OutboxMessage, partition_of
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 LEASE: Final = 30.0
 TERMS: Final = LeaseTerms(lease=LEASE, window=10, max_takeovers=3)
+BEFORE: Final = datetime(2000, 1, 1, tzinfo=UTC)  # earlier than anything in a law
+AFTER: Final = datetime(2200, 1, 1, tzinfo=UTC)
 FAILURE: Final = Failure("acme.Down", "publisher.py:send")
 
 
@@ -87,6 +90,11 @@ class OutboxLaws(Contract):
         """Return the lease of a key's partition."""
         return lease_of[partition_of(None, key, store.partitions)]
 
+    def neighbour(self, store: Any, key: str) -> str:
+        """Return a tenant whose key of this name shares the partition of everybody's."""
+        wanted = partition_of(None, key, store.partitions)
+        return next(tenant for n in range(100_000) if partition_of(tenant := f"tenant_{n}", key, store.partitions) == wanted)
+
     def housemates(self, store: Any, many: int) -> list[str]:
         """Return keys that share a partition."""
         wanted = partition_of(None, "acc_1", store.partitions)
@@ -107,6 +115,13 @@ class OutboxLaws(Contract):
         except FencedError:
             return
         raise AssertionError(f"{doing} with an epoch that is over was not refused by FencedError")
+
+    async def keeps(self, store: Any) -> bool:
+        """Return whether the store keeps what was published. One that says it keeps nothing must have nothing to tell again."""
+        if (await ask(store.statistics())).published:
+            return True
+        assert await ask(store.replay(since=BEFORE, until=AFTER)) == 0, "statistics() told of no row that is kept, and a replay found some"
+        return False
 
     def deeds(self, store: Any, lease: PartitionLease, seq: int) -> dict[str, Callable[[], Any]]:
         """Return everything that an owner may do to a row and its partition."""

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from finresilience.durable.outbox import DuplicateMessageError
 from finresilience.testing.contracts._base import ask, law
-from finresilience.testing.contracts._outbox_base import FAILURE, OutboxLaws, event, numbers
+from finresilience.testing.contracts._outbox_base import FAILURE, LEASE, OutboxLaws, event, numbers
 
 MANY: Final = 120  # rows behind one that waits: more than a batch
 
@@ -21,7 +21,7 @@ class EdgeLaws(OutboxLaws):
         await self.added(store, event("acc_1", 1))
         await self.passes(store, 1000.0)
         await self.published(store, await self.owned_all(store))
-        if not (await ask(store.statistics())).published:  # it forgets a row as soon as it is published
+        if not await self.keeps(store):  # it forgets a row as soon as it is published
             return
         await self.passes(store, 10.0)
         assert await ask(store.purge(older_than=500.0)) == 0, "a cleanup forgot a row by when it was added"
@@ -47,7 +47,7 @@ class EdgeLaws(OutboxLaws):
         told = event("acc_1", 1).with_id(UUID(int=7))
         await self.added(store, told)
         await self.published(store, await self.owned_all(store))
-        if not (await ask(store.statistics())).published:
+        if not await self.keeps(store):
             return
         try:
             await self.added(store, told)
@@ -64,3 +64,31 @@ class EdgeLaws(OutboxLaws):
         await ask(store.retry(home, (await self.batch(store, home, 1)).rows[0].seq, after=5.0, failure=FAILURE))
         told = numbers((await self.batch(store, home)).rows)
         assert told == [(goes, 1)], f"behind {MANY} rows that wait, another key's row was not found: {told}"
+
+    @law
+    async def test_one_tenants_wait_holds_back_no_other(self, store: Any) -> None:
+        """A row that waits holds back its key of its own tenant: the same key of another tenant, in the same partition, goes on."""
+        tenant = self.neighbour(store, "acc_1")
+        await self.added(store, event("acc_1", 1), event("acc_1", 2, tenant=tenant))
+        home = self.home(store, await self.owned_all(store), "acc_1")
+        await ask(store.retry(home, (await self.batch(store, home)).rows[0].seq, after=LEASE / 2, failure=FAILURE))
+        assert numbers((await self.batch(store, home)).rows) == [("acc_1", 2)], "one tenant's row held back another's"
+
+    @law
+    async def test_a_clock_that_steps_back_turns_no_order_round(self, store: Any) -> None:
+        """The order of a key is that of its commits, whatever the wall clock says meanwhile."""
+        await self.added(store, event("acc_1", 1))
+        self.clock.step_utc(-3600.0)
+        await self.added(store, event("acc_1", 2))
+        rows = await self.published(store, await self.owned_all(store))
+        assert numbers(rows) == [("acc_1", 1), ("acc_1", 2)], "a step of the wall clock turned the order of a key round"
+
+    @law
+    async def test_what_was_settled_before_hinders_nothing(self, store: Any) -> None:
+        """Who settles rows of which one is settled already, since an answer was lost, has settled the others."""
+        await self.added(store, event("acc_1", 1), event("acc_1", 2))
+        home = self.home(store, await self.owned_all(store), "acc_1")
+        first, second = (row.seq for row in (await self.batch(store, home)).rows)
+        await ask(store.settle(home, [first]))
+        assert await ask(store.settle(home, [first, second])) == 1, "a row that was settled before kept another from being settled"
+        assert (await self.batch(store, home)).rows == ()

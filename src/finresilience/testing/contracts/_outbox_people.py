@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from finresilience.testing.contracts._base import ask, law
-from finresilience.testing.contracts._outbox_base import FAILURE, OutboxLaws, event, numbers
+from finresilience.testing.contracts._outbox_base import FAILURE, LEASE, OutboxLaws, event, numbers
 
 
 class OperatorLaws(OutboxLaws):
@@ -39,9 +39,9 @@ class OperatorLaws(OutboxLaws):
             await self.published(store, mine)
             await self.passes(store, 20.0)
             mine = {part: await ask(store.renew(lease)) for part, lease in mine.items()}
-        kept = (await ask(store.statistics())).published
-        if not kept:  # a store that forgets a row as soon as it is published has nothing to clean up
+        if not await self.keeps(store):  # a store that forgets a row as soon as it is published has nothing to clean up
             return
+        kept = (await ask(store.statistics())).published
         assert [await ask(store.purge(older_than=30.0, limit=2)) for _ in range(3)] == [2, 1, 0]
         assert (await ask(store.statistics())).published == kept - 3, "a cleanup forgot a row that is too young"
 
@@ -54,7 +54,7 @@ class OperatorLaws(OutboxLaws):
             await self.added(store, event("acc_1", n), event("acc_2", n))
             spans.append(await self.published(store, mine))
             await self.passes(store, 5.0)
-        if not (await ask(store.statistics())).published:
+        if not await self.keeps(store):
             return
         since = min(row.created_at for row in spans[1]) - timedelta(seconds=1)
         until = since + timedelta(seconds=10)
@@ -93,3 +93,5 @@ class OperatorLaws(OutboxLaws):
         assert told.fenced >= 1, "a fenced settlement was not counted"
         await self.published(store, heir)
         assert (await ask(store.statistics())).pending == 1
+        await self.passes(store, LEASE + 1)
+        assert (await ask(store.statistics())).owned == 0, "statistics() told of owners whose leases have run out"

@@ -120,6 +120,7 @@ class WriteLaws(OutboxLaws):
             return await self._first_to_commit_where_adding_waits(store)
         async with self.within(store) as slow:
             store.add(slow, event("acc_1", 1))
+            await self.passes(store, 5.0)  # a store that orders by age would be found out
             await self.added(store, event("acc_1", 2))
         mine = await self.owned_all(store)
         rows = await self.published(store, mine)

@@ -11,6 +11,7 @@ from finresilience.durable.relay import Relay
 from finresilience.outcome import NON_RETRYABLE, RETRYABLE
 from finresilience.testing.contracts._base import ask
 from finresilience.testing.contracts._outbox_base import LEASE, OutboxLaws, event
+from finresilience.testing.contracts._relay_views import STEPS, Watched
 from finresilience.testing.contracts._runs import by_hand
 from finresilience.testing.stories import turn
 
@@ -18,10 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from finresilience.durable.messages import OutboxRow
-    from finresilience.durable.outbox import PartitionLease
 
 Send = Any  # a function of the row, sync
-STEPS: Final = 500  # more than any relay of these laws takes: then it never ends
 
 
 class Died(BaseException):
@@ -40,7 +39,23 @@ class No(Exception):  # noqa: N818 - as above
     """The broker will never take it."""
 
 
-RULES: Final = ErrorClassifier({Down: RETRYABLE, No: NON_RETRYABLE})
+class Busy(Exception):  # noqa: N818 - as above
+    """The broker was reached, and asks to come again in so many seconds."""
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__(seconds)
+        self.headers = {"Retry-After": str(seconds)}
+
+
+@final
+class Answer:
+    """What a broker says, where it raises nothing."""
+
+    def __init__(self, status_code: int) -> None:
+        self.status_code = status_code
+
+
+RULES: Final = ErrorClassifier({Down: RETRYABLE, Busy: RETRYABLE, No: NON_RETRYABLE}, status={503: RETRYABLE})
 
 
 @final
@@ -91,6 +106,11 @@ class Mortal:
             self.struck = True
             raise self._error
 
+    def die(self) -> None:
+        """Be struck now."""
+        self._at = self.steps + 1
+        self.step()
+
     def __getattr__(self, name: str) -> Any:
         asked = getattr(self._store, name)
         if not callable(asked):
@@ -114,39 +134,6 @@ class Mortal:
         return called
 
 
-@final
-class Distant:
-    """A store whose answer is a while on its way when a lease is renewed: `late`, an async function, passes the time."""
-
-    def __init__(self, store: Any, late: Callable[[], Any]) -> None:
-        self._store = store
-        self._late = late
-        self._renewed = 0
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._store, name)
-
-    @property
-    def renew(self) -> Any:
-        """What the store has, and late."""
-        asked, late = self._store.renew, self._late
-        self._renewed += 1
-        assert self._renewed < STEPS, "the relay renews its lease over and over, and never comes to publish"
-        if iscoroutinefunction(asked):
-
-            async def awaited(lease: PartitionLease) -> None:
-                await asked(lease)
-                await late()
-
-            return awaited
-
-        def called(lease: PartitionLease) -> None:
-            asked(lease)
-            by_hand(late())
-
-        return called
-
-
 class RelayBase(OutboxLaws):
     """The base of the laws of relays."""
 
@@ -166,8 +153,14 @@ class RelayBase(OutboxLaws):
         }
         return Relay(store, publisher, **plain | numbers)
 
-    async def relayed(self, store: Any, send: Send, *, before: Any = None, **numbers: Any) -> Any:
-        """Let one relay run until nothing is due, and return it; `before`, an async function, is told of each row before it is sent."""
+    async def relayed(self, store: Any, send: Send, *, before: Any = None, for_ever: bool = False, **numbers: Any) -> Any:
+        """Let one relay run until nothing is due, and return it; `before`, an async function, is told of each row before it is sent.
+
+        With `for_ever`, it runs until `send`, which is then given the relay too, stops it.
+        """
+        made: list[Any] = []
+        if for_ever:
+            send = _with(send, made)
         if not iscoroutinefunction(store.settle):
 
             def plain(row: OutboxRow) -> object:
@@ -175,8 +168,8 @@ class RelayBase(OutboxLaws):
                     by_hand(before(row))
                 return send(row)
 
-            relay = self.make_relay(store, plain, **numbers)
-            relay.run_sync(until_idle=True)
+            made.append(relay := self.make_relay(store, plain, **numbers))
+            relay.run_sync(until_idle=not for_ever)
             return relay
 
         async def awaited(row: OutboxRow) -> object:
@@ -187,24 +180,36 @@ class RelayBase(OutboxLaws):
             await turn()
             return answer
 
-        relay = self.make_relay(store, awaited, **numbers)
-        await relay.run(until_idle=True)
+        made.append(relay := self.make_relay(store, awaited, **numbers))
+        await relay.run(until_idle=not for_ever)
         return relay
+
+    def bounded(self, store: Any, told: Any = None) -> Watched:
+        """Return the store as a relay sees it that runs on: it may ask so often, and wait so long, and no more."""
+        left = iter(range(10 * STEPS))
+
+        def asked(_: str, __: Any) -> None:
+            ends = next(left, None) is not None and self.clock.monotonic() < self.gone + 10 * STEPS
+            assert ends, "a relay asks the store again and again, or waits and waits, and never comes to its work"
+
+        return Watched(store, asked=asked, told=told)
 
     async def closed(self, store: Any) -> None:
         """Give back what a store of the law's own holds."""
         end: Any = self.close_store(store)
         await ask(end)
 
-    async def survived(self, store: Any, send: Send, **numbers: Any) -> None:
-        """Let one relay run until nothing is due, its process dies, or it finds an heir in its place."""
+    async def survived(self, store: Any, send: Send, **numbers: Any) -> bool:
+        """Let one relay run until nothing is due, its process dies, or it finds an heir in its place; return whether it ended by itself."""
         try:
             await self.relayed(store, send, **numbers)
         except FencedError:
-            return
+            return False
         except BaseException as end:
             if not _only(end, Died):
                 raise
+            return False
+        return True
 
     async def finished(self, store: Any, send: Send, **numbers: Any) -> None:
         """Let relays run, one after the other, until nothing waits: each waits for what was put off."""
@@ -222,6 +227,13 @@ class RelayBase(OutboxLaws):
         for key, n in told:
             await self.added(store, event(key, n))
         return told
+
+
+def _with(send: Send, made: list[Any]) -> Send:
+    def sent(row: OutboxRow) -> object:
+        return send(row, made[0])
+
+    return sent
 
 
 def _only(error: BaseException, kind: type[BaseException]) -> bool:

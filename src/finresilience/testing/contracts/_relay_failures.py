@@ -8,7 +8,7 @@ from finresilience.durable.outbox import Exhausted, Reason
 from finresilience.errors import BulkheadFullError
 from finresilience.testing.contracts._base import ask, law
 from finresilience.testing.contracts._outbox_base import event, numbers
-from finresilience.testing.contracts._relay_base import Broker, Down, Lost, No, RelayBase
+from finresilience.testing.contracts._relay_base import Answer, Broker, Down, Lost, No, RelayBase
 
 if TYPE_CHECKING:
     from finresilience.durable.messages import OutboxRow
@@ -93,3 +93,20 @@ class FailureLaws(RelayBase):
         assert refusals == [0] * 20, "a refusal was counted as an attempt"
         broker.must_hold(committed)
         assert await ask(store.dead_letters()) == []
+
+    @law
+    async def test_an_answer_may_be_a_failure(self, store: Any) -> None:
+        """An answer that the rules judge, such as a status 503, is no success: the row is tried again, and its key keeps its order."""
+        await self.added(store, event("acc_1", 1), event("acc_1", 2))
+        broker, tries = Broker(), list[int]()
+
+        def send(row: OutboxRow) -> Answer | None:
+            tries.append(row.seq)
+            if len(tries) < 3:
+                return Answer(503)
+            broker.send(row)
+            return None
+
+        await self.finished(store, send)
+        broker.must_hold([("acc_1", 1), ("acc_1", 2)])
+        assert len(tries) == 4, f"a row that was answered by 503 twice, and its successor, were tried {len(tries)} times"

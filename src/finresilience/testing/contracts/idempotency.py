@@ -11,6 +11,7 @@ from finresilience.testing.contracts._base import ask, law, machine, race
 from finresilience.testing.contracts._key_claims import ClaimLaws
 from finresilience.testing.contracts._key_edges import EdgeLaws
 from finresilience.testing.contracts._key_ends import EndLaws
+from finresilience.testing.contracts._key_keeping import KeepingLaws
 from finresilience.testing.contracts._key_leases import LeaseLaws
 from finresilience.testing.contracts._keys import LEASE, is_a
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from finresilience.testing.contracts._runs import Caller
 
 
-class IdempotencyStoreContract(ClaimLaws, EndLaws, LeaseLaws, EdgeLaws):
+class IdempotencyStoreContract(ClaimLaws, EndLaws, LeaseLaws, KeepingLaws, EdgeLaws):
     """The laws of an `IdempotencyStore` or `AsyncIdempotencyStore`.
 
     class TestMyStore(contracts.IdempotencyStoreContract):

@@ -9,6 +9,7 @@ from finresilience.durable.seen import Duplicate, Fresh, Parked, Stale, Underway
 from finresilience.errors import ConfigurationError
 from finresilience.testing.contracts._base import ask, law, machine, race
 from finresilience.testing.contracts._inbox_edges import EdgeLaws
+from finresilience.testing.contracts._inbox_keeping import KeepingLaws
 from finresilience.testing.contracts._key_claims import HOSTILE
 from finresilience.testing.contracts._keys import is_a, loud
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 ACCOUNT = "acct_4111-1111"
 
 
-class InboxContract(EdgeLaws):
+class InboxContract(EdgeLaws, KeepingLaws):
     """The laws of an `InboxStore` or `AsyncInboxStore`.
 
     class TestMyInbox(contracts.InboxContract):

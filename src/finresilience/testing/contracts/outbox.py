@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from finresilience.testing.contracts._base import machine
+from finresilience.testing.contracts._outbox_blame import BlameLaws
 from finresilience.testing.contracts._outbox_deaths import DeathLaws
 from finresilience.testing.contracts._outbox_edges import EdgeLaws
 from finresilience.testing.contracts._outbox_leases import LeaseLaws
+from finresilience.testing.contracts._outbox_letters import LetterLaws
 from finresilience.testing.contracts._outbox_people import OperatorLaws
+from finresilience.testing.contracts._outbox_replays import ReplayLaws
 from finresilience.testing.contracts._outbox_rows import RowLaws
+from finresilience.testing.contracts._outbox_shares import ShareLaws
 from finresilience.testing.contracts._outbox_writes import WriteLaws
 
 
-class OutboxStoreContract(WriteLaws, LeaseLaws, RowLaws, DeathLaws, OperatorLaws, EdgeLaws):
+class OutboxStoreContract(WriteLaws, LeaseLaws, ShareLaws, RowLaws, DeathLaws, BlameLaws, LetterLaws, OperatorLaws, ReplayLaws, EdgeLaws):
     """The laws of an `OutboxStore` or `AsyncOutboxStore`.
 
     class TestMyOutbox(contracts.OutboxStoreContract):

@@ -10,9 +10,13 @@ from finresilience.durable.outbox import FencedError
 from finresilience.errors import ConfigurationError
 from finresilience.testing.contracts._base import ask, law, race
 from finresilience.testing.contracts._outbox_base import LEASE, TERMS, event
-from finresilience.testing.contracts._relay_base import Broker, Distant
+from finresilience.testing.contracts._relay_base import Broker
+from finresilience.testing.contracts._relay_bounds import BoundLaws
 from finresilience.testing.contracts._relay_deaths import DyingLaws
 from finresilience.testing.contracts._relay_failures import FailureLaws
+from finresilience.testing.contracts._relay_leases import LeaseLaws
+from finresilience.testing.contracts._relay_views import Distant
+from finresilience.testing.contracts._relay_waits import WaitLaws
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,14 +25,15 @@ if TYPE_CHECKING:
     from finresilience.testing.contracts._runs import Caller
 
 
-class RelayContract(DyingLaws, FailureLaws):
+class RelayContract(LeaseLaws, DyingLaws, FailureLaws, WaitLaws, BoundLaws):
     """The laws of a relay over an outbox. Held against a store of yours, they prove that our `Relay` keeps its promises over it.
 
         class TestRelayOverMyOutbox(contracts.RelayContract):
             def make_store(self):
                 return MyOutbox(clock=self.clock)
 
-    To prove a relay of your own, override `make_relay(self, store, publisher, **numbers)` too.
+    To prove a relay of your own, override `make_relay(self, store, publisher, **numbers)` too. It returns one with `run(until_idle=)`, or
+    `run_sync(until_idle=)` over a sync store, and `stop()`; the numbers are those of `RelaySettings`.
     """
 
     # ------------------------------------------------------------ all goes well
