@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
-from finresilience.cores.backoff import Constant
+from finresilience import CircuitBreaker, CountWindow
+from finresilience.cores.backoff import Constant, Exponential
 from finresilience.durable.memory_outbox import MemoryOutbox
 from finresilience.durable.memory_outbox_async import AsyncMemoryOutbox
 from finresilience.durable.outbox import Exhausted, FencedError
@@ -16,7 +18,7 @@ from finresilience.durable.relay_events import MessageBuried, PartitionTakenOver
 from finresilience.errors import CircuitOpenError, ConfigurationError
 from finresilience.outcome import UNKNOWN
 from finresilience.testing import ManualClock, explore_threads, instant
-from tests.durable.relays import Down, committed, event, firsts, relay_of, told
+from tests.durable.relays import RULES, Down, Lost, committed, event, firsts, relay_of, told
 
 
 def test_it_publishes_what_is_committed_and_ends_when_nothing_is_due() -> None:
@@ -115,6 +117,48 @@ def test_a_backlog_outlives_an_outage_of_the_broker_when_a_circuit_stands_before
     assert (store.statistics().published, store.statistics().dead) == (5, 0)
 
 
+def test_an_outage_that_the_broker_never_heard_of_buries_nothing_and_is_asked_less_and_less() -> None:
+    tries: list[float] = []
+    with instant() as clock:
+        store = MemoryOutbox(partitions=1)
+        committed(store, event("acc_1"), event("acc_2"))
+
+        def publish(row: Any) -> None:
+            if row.message.key == "acc_1":
+                tries.append(clock.monotonic())
+            if clock.monotonic() < 86_400.0:
+                raise Down
+
+        relay = relay_of(store, publish, max_attempts=2, backoff=Exponential(base=1.0, cap=600.0))
+        while store.statistics().pending:
+            relay.run_sync(until_idle=True)
+            clock.advance(1.0)
+    assert (store.statistics().published, store.statistics().dead) == (2, 0)
+    gaps = [round(later - earlier) for earlier, later in pairwise(tries)]
+    assert gaps == sorted(gaps), f"the waits of one row came as {gaps}"
+    assert gaps[-1] == 600
+
+
+def test_a_circuit_that_tries_a_broker_again_and_again_buries_nothing() -> None:
+    with instant() as clock:
+        store = MemoryOutbox(partitions=1)
+        committed(store, *[event(f"acc_{n}") for n in range(20)])
+        breaker = CircuitBreaker(
+            "bus", window=CountWindow(10), failure_rate=0.5, minimum_calls=2, open_for=30.0, half_open_calls=2, probe_lease=5.0, classify=RULES
+        )
+
+        @breaker
+        def publish(_: Any) -> None:
+            if clock.monotonic() < 7 * 3600.0:
+                raise Down
+
+        relay = relay_of(store, publish, max_attempts=3)
+        while store.statistics().pending:
+            relay.run_sync(until_idle=True)
+            clock.advance(5.0)
+    assert (store.statistics().published, store.statistics().dead) == (20, 0)
+
+
 # --- what it refuses ---------------------------------------------------------------------------------------------------
 
 
@@ -193,11 +237,11 @@ def test_with_no_set_up_people_are_warned_of_what_they_should_know(caplog: pytes
     committed(store, event())
 
     def publish(_: Any) -> None:
-        raise Down
+        raise Lost
 
     Relay(store, publish, max_attempts=1, exhausted=Exhausted.SKIP_TO_DLQ, backoff=Constant(0)).run_sync(until_idle=True)
     [warned] = caplog.records
-    assert warned.getMessage().startswith("relay: row 1 of partition 0 is a dead letter: exhausted, tests.durable.relays.Down@")
+    assert warned.getMessage().startswith("relay: row 1 of partition 0 is a dead letter: exhausted, tests.durable.relays.Lost@")
 
 
 def test_each_warning_is_a_sentence(caplog: pytest.LogCaptureFixture) -> None:

@@ -70,7 +70,8 @@ class OutboxBooks:
         """Drop a dead letter for good, so that its key goes on; return whether there was one."""
         with self._lock:
             gone = self._dead.pop(message_id, None)
-            self._ids.discard(message_id)
+            if gone is not None:
+                self._ids.discard(message_id)
             return gone is not None
 
     def replay(self, *, since: datetime, until: datetime, limit: int = 1000) -> int:

@@ -30,8 +30,9 @@ class Relay(Relaying):
 
     A row is settled once `publish(row)` has returned, so each is published at least once, and again only if its relay died or was cut off
     between the two. What it raises is judged: NON_RETRYABLE buries the row, everything else tries again later, holding back its own key
-    alone. A refusal of ours (a circuit that is open, a limit) costs no attempt, so give the publisher a `CircuitBreaker`, and an outage of
-    the broker buries nothing. An answer that the rules judge, such as a status 503, is a failure too.
+    alone. An UNKNOWN costs one of `max_attempts`. RETRYABLE means that the broker never had it, and a refusal of ours (a circuit that is
+    open, a limit) that it was never sent: both cost nothing, so an outage of the broker buries nothing, however long. Give the publisher a
+    `CircuitBreaker` all the same, and it is left alone meanwhile. An answer that the rules judge, such as a status 503, is a failure too.
 
     Cancelled or stopped, it settles what was confirmed, gives its partitions back, and ends. It ends by `FencedError` when another relay
     has taken over one of its partitions: it was too slow, and a new one should start.

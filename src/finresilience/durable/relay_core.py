@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Final, final
 
-from finresilience.durable.outbox import Reason
+from finresilience.durable.outbox import MOST_AT_ONCE, Reason
 from finresilience.durable.relay_steps import (
     Bury,
     Claim,
@@ -20,7 +20,7 @@ from finresilience.durable.relay_steps import (
     Stop,
     Wait,
 )
-from finresilience.outcome import NON_RETRYABLE
+from finresilience.outcome import NON_RETRYABLE, RETRYABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,6 +97,7 @@ class RelayCore:
         self._store_failures = 0
         self._hold_until = float("-inf")  # no publishing before: the publisher refused
         self._refusals = 0
+        self.unreached: dict[int, int] = {}  # how often each row did not reach the broker, by seq; the shell keeps it from run to run
         self._leaving = False
         self._turn = 0
         self.fenced_by: FencedError | None = None
@@ -351,6 +352,8 @@ class RelayCore:
     def published(self, row: OutboxRow, *, now: float) -> None:
         """The broker has it."""
         self._refusals = 0
+        if self.unreached:
+            self.unreached.pop(row.seq, None)
         held = self._landed(row)
         if held is not None:
             if not held.confirmed:
@@ -366,16 +369,27 @@ class RelayCore:
         self._drop_line(held, row)
         settings = self._settings
         answer: Postpone | Bury
-        if verdict.classification is NON_RETRYABLE or row.attempts + 1 >= settings.max_attempts:
+        counted = verdict.classification is not RETRYABLE  # else the broker never had it: an outage must bury nothing
+        if verdict.classification is NON_RETRYABLE or (counted and row.attempts + 1 >= settings.max_attempts):
             reason = Reason.REFUSED if verdict.classification is NON_RETRYABLE else Reason.EXHAUSTED
             answer = Bury(held.lease, row.seq, reason, failure)
         else:
-            wait, _ = settings.backoff.wait(row.attempts, u, 0.0)
+            wait, _ = settings.backoff.wait(row.attempts + self._not_reached(row.seq, counted=counted), u, 0.0)
             if verdict.retry_after is not None:
                 wait = min(verdict.retry_after, settings.max_retry_after)
-            answer = Postpone(held.lease, row.seq, wait, failure, counted=True)
+            answer = Postpone(held.lease, row.seq, wait, failure, counted=counted)
         held.answers.append(answer)
         return answer
+
+    def _not_reached(self, seq: int, *, counted: bool) -> int:
+        """Return how often this row did not reach the broker before, as far as this relay remembers, so that it waits longer each time."""
+        before = self.unreached.pop(seq, 0)
+        if counted:
+            return 0
+        if len(self.unreached) >= MOST_AT_ONCE:
+            self.unreached.clear()
+        self.unreached[seq] = before + 1
+        return before
 
     def refused(self, row: OutboxRow, retry_after: float | None, failure: Failure, *, now: float, u: float) -> Postpone | None:
         """Our own policy did not send it: nobody's failure, so no attempt is counted, and the publisher is left alone for a while."""

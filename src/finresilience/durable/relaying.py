@@ -86,6 +86,7 @@ class Relaying(Policy):
         self._waiter: ThreadWaiter | AsyncioWaiter | TrioWaiter | None = None
         self._stopping = self._woken = self._misused = False
         self._runs = 0
+        self._unreached: dict[int, int] = {}
         self._counts = dict.fromkeys(_COUNTED, 0)
 
     # --- what others may do ----------------------------------------------------------------------------------------------
@@ -119,6 +120,7 @@ class Relaying(Policy):
                 raise ConfigurationError(message)
             self._runs += 1
             core = self._core = self.core(self.settings, until_idle=until_idle, concurrency=concurrency)
+            core.unreached = self._unreached
         self._waiter = waiter
         self._owner = f"{self._name_of_owner}/{self._runs}"  # a lease that an earlier run left behind is not ours to renew
         try:

@@ -57,7 +57,7 @@ class KeyAnsweredError(FinresilienceError):
         return (
             f"this idempotency key was answered before: it is {self.record.state}.\n"
             "  Nothing was done now; what happened then has happened once.\n"
-            "  Give the caller `error.answer` again, or let `run` and `arun` do so."
+            "  Give the caller `error.answer` again."
         )
 
 

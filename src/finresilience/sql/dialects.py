@@ -12,8 +12,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Protocol, final
 from uuid import UUID
 
+LONGEST: Final = 3_000_000_000.0  # seconds, most of a century: what is longer is as good as for ever, and no database counts it
+
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND: Final = timedelta(microseconds=1)
+
+
+def at_most(seconds: float) -> float:
+    """Return the seconds as a database can count them from now, either way."""
+    return max(-LONGEST, min(LONGEST, seconds))
 
 
 class Dialect(Protocol):

@@ -22,6 +22,7 @@ from finresilience.durable.records import (
     may_finish,
     may_resolve,
 )
+from finresilience.sql.dialects import at_most
 from finresilience.sql.statements import Deed, Sql
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ class IdempotencyDeeds:
 
     def claim(self, scope: str, key: str, fingerprint: str, lease: float, owner: str) -> Deed[Claim]:
         """Take the key, or tell what is known of it."""
-        told = {"scope": scope, "key": key, "fingerprint": fingerprint, "lease": lease, "owner": owner}
+        told = {"scope": scope, "key": key, "fingerprint": fingerprint, "lease": at_most(lease), "owner": owner}
         if self._looks_first:  # to write is to lock the whole file there, and a replay writes nothing
             answer = answer_to((yield from self.find(scope, key)), fingerprint)
             if answer is not None:
@@ -131,7 +132,7 @@ class IdempotencyDeeds:
         raise StoreBusyError
 
     def _inherited(self, record: Record, lease: float, owner: str) -> Deed[Claim | None]:
-        told = _at(record) | {"lease": lease, "owner": owner}
+        told = _at(record) | {"lease": at_most(lease), "owner": owner}
         if self._fence is not None:
             told["new"] = (yield self._fence, {"table": self._name})[0][0]
         rows = yield self._inherit, told
@@ -145,7 +146,7 @@ class IdempotencyDeeds:
 
     def renew(self, token: ClaimToken, lease: float) -> Deed[None]:
         """Let the lease run anew."""
-        yield from self._at_work("renew", token, self._renew, {"lease": lease})
+        yield from self._at_work("renew", token, self._renew, {"lease": at_most(lease)})
 
     def advance(self, token: ClaimToken, point: str, data: bytes) -> Deed[None]:
         """Note how far the work is."""
@@ -202,7 +203,7 @@ class IdempotencyDeeds:
 
     def purge(self, age: float, scope: str | None, most: int) -> Deed[int]:
         """Forget what was finished that long ago."""
-        return len((yield self._purge, {"before": -age, "scope": scope, "most": most}))
+        return len((yield self._purge, {"before": at_most(-age), "scope": scope, "most": most}))
 
 
 def _at(what: ClaimToken | Record) -> dict[str, Any]:

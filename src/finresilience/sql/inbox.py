@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar, final
+from typing import TYPE_CHECKING, Any, Final, TypeVar, final
 
 from finresilience._checks import positive_count, refuse, seconds_of
 from finresilience.durable.records import MAX_BATCH, MAX_REASON, text_of
@@ -24,12 +24,16 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_FARTHEST = 2**63 - 1  # what a bigint holds
+_FARTHEST: Final = 2**63 - 1  # what a bigint holds
+_WIDEST: Final = 2_600  # bytes of a key that PostgreSQL's indexes take
 
 
 def place(tenant: str, group: str, what: str, name: str = "message_id") -> Place:
-    """Return where a message or an entity is kept, if every database can hold it."""
-    return text_of("tenant", tenant, empty=True), text_of("group", group), text_of(name, what)
+    """Return where a message or an entity is kept, if every database can hold it, and find it by an index."""
+    at = text_of("tenant", tenant, empty=True), text_of("group", group), text_of(name, what)
+    if sum(len(word.encode()) for word in at) > _WIDEST:
+        refuse(name, what, f"with its tenant and group at most {_WIDEST:,} bytes in UTF-8: one index holds them all")
+    return at
 
 
 def marking(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
 
 from finresilience.durable.seen import UNFINISHED, Counted, Duplicate, Fresh, Parked, ParkedMessage, Seen, Stale, Underway
+from finresilience.sql.dialects import at_most
 from finresilience.sql.links import is_busy
 from finresilience.sql.statements import Deed, Sql
 
@@ -197,10 +198,10 @@ class InboxDeeds:
 
     def purge(self, age: float, most: int) -> Deed[int]:
         """Forget old failures and old markers."""
-        failures = len((yield self._purge_failures, {"before": -age, "most": most}))
+        failures = len((yield self._purge_failures, {"before": at_most(-age), "most": most}))
         if failures == most:
             return failures
-        return failures + len((yield self._purge_seen, {"before": -age, "most": most - failures}))
+        return failures + len((yield self._purge_seen, {"before": at_most(-age), "most": most - failures}))
 
 
 def _at(at: Place) -> dict[str, Any]:

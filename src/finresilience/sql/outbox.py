@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from secrets import randbits
 from typing import TYPE_CHECKING, TypeVar, final
+from uuid import UUID
 
 from finresilience._checks import name_of, positive_count, refuse, seconds_of
 from finresilience.clock import ruling_clock
@@ -18,7 +19,6 @@ from finresilience.sql.sources import AsyncSource, Source
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime, timedelta
-    from uuid import UUID
 
     from sqlalchemy.engine import Connection, Engine
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
@@ -85,12 +85,15 @@ class _AtTheDoor:
 
     def _settling(self, lease: PartitionLease, published: Sequence[int]) -> Callable[[], Deed[int]]:
         self._mine(lease)
+        for seq in published:
+            _place(seq)
         return lambda: self._sql.deeds.settle(lease, published)
 
     def _retrying(self, lease: PartitionLease, seq: int, after: float, failure: Failure, *, counted: bool) -> Callable[[], Deed[None]]:
         wait = seconds_of("after", after, zero=True)
         _told("failure", failure, Failure)
         self._mine(lease)
+        _place(seq)
         return lambda: self._sql.deeds.retry(lease, seq, wait, counted=counted)
 
     def _burying(self, lease: PartitionLease, seq: int, reason: Reason, failure: Failure, exhausted: Exhausted) -> Callable[[], Deed[None]]:
@@ -98,6 +101,7 @@ class _AtTheDoor:
         _told("failure", failure, Failure)
         _told("exhausted", exhausted, Exhausted)
         self._mine(lease)
+        _place(seq)
         return lambda: self._sql.deeds.bury(lease, seq, reason, failure, exhausted)
 
     def _listing(self, limit: int) -> Callable[[], Deed[Sequence[DeadLetter]]]:
@@ -157,6 +161,7 @@ class SqlOutboxStore(_AtTheDoor):
     def mark(self, lease: PartitionLease, seq: int, /) -> None:
         """Note that this suspect is about to be delivered, so that it alone is blamed for a death. Raise `FencedError` as `settle` does."""
         self._mine(lease)
+        _place(seq)
         self._as_owner(lambda: self._sql.deeds.mark(lease, seq))
 
     def settle(self, lease: PartitionLease, published: Sequence[int], /) -> int:
@@ -177,10 +182,12 @@ class SqlOutboxStore(_AtTheDoor):
 
     def revive(self, message_id: UUID, /) -> bool:
         """Put a dead letter back in its old place, as if it had never failed; return whether there was one."""
+        _told("message_id", message_id, UUID)
         return self._source.together(lambda: self._sql.books.revive(message_id))
 
     def discard(self, message_id: UUID, /) -> bool:
         """Drop a dead letter for good, so that its key goes on; return whether there was one."""
+        _told("message_id", message_id, UUID)
         return self._source.together(lambda: self._sql.books.discard(message_id))
 
     def replay(self, *, since: datetime, until: datetime, limit: int = 1000) -> int:
@@ -236,6 +243,7 @@ class AsyncSqlOutboxStore(_AtTheDoor):
     async def mark(self, lease: PartitionLease, seq: int, /) -> None:
         """Note that this suspect is about to be delivered, so that it alone is blamed for a death. Raise `FencedError` as `settle` does."""
         self._mine(lease)
+        _place(seq)
         await self._as_owner(lambda: self._sql.deeds.mark(lease, seq))
 
     async def settle(self, lease: PartitionLease, published: Sequence[int], /) -> int:
@@ -256,10 +264,12 @@ class AsyncSqlOutboxStore(_AtTheDoor):
 
     async def revive(self, message_id: UUID, /) -> bool:
         """Put a dead letter back in its old place, as if it had never failed; return whether there was one."""
+        _told("message_id", message_id, UUID)
         return await self._source.together(lambda: self._sql.books.revive(message_id))
 
     async def discard(self, message_id: UUID, /) -> bool:
         """Drop a dead letter for good, so that its key goes on; return whether there was one."""
+        _told("message_id", message_id, UUID)
         return await self._source.together(lambda: self._sql.books.discard(message_id))
 
     async def replay(self, *, since: datetime, until: datetime, limit: int = 1000) -> int:
@@ -278,3 +288,8 @@ class AsyncSqlOutboxStore(_AtTheDoor):
 def _told(name: str, value: object, kind: type[object]) -> None:
     if not isinstance(value, kind):
         refuse(name, value, f"a {kind.__name__}")
+
+
+def _place(seq: object) -> None:
+    if isinstance(seq, bool) or not isinstance(seq, int) or not 0 < seq < 2**63:
+        refuse("seq", seq, "the seq of a row that fetch() returned")

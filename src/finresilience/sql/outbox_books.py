@@ -6,6 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, final
 
 from finresilience.durable.outbox import DeadLetter, Failure, OutboxStatistics, Reason
+from finresilience.sql.dialects import at_most
 from finresilience.sql.outbox_rows import COLUMNS, EVENT, row_of
 from finresilience.sql.statements import Deed, Sql
 
@@ -87,7 +88,7 @@ class OutboxBooks:
 
     def purge(self, age: float, most: int) -> Deed[int]:
         """Forget what was published longer ago."""
-        return len((yield self._purge, {"before": -age, "most": most}))
+        return len((yield self._purge, {"before": at_most(-age), "most": most}))
 
     def statistics(self, fenced: int, takeovers: int) -> Deed[OutboxStatistics]:
         """Return how things stand."""

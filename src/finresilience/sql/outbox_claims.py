@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from finresilience.durable.outbox import Exhausted, Leased, LeaseTerms, PartitionLease, Reason
 from finresilience.errors import ConfigurationError
+from finresilience.sql.dialects import at_most
 from finresilience.sql.statements import Deed, Sql
 
 if TYPE_CHECKING:
@@ -80,7 +81,12 @@ class OutboxClaims:
         for part, before, window, fetched in found:
             if before:
                 yield from self._blame(part, window, terms, fetched=bool(fetched))
-        told = {"owner": owner, "seconds": terms.lease, "window": terms.window, "parts": self._dialect.listed([row[0] for row in found])}
+        told = {
+            "owner": owner,
+            "seconds": at_most(terms.lease),
+            "window": terms.window,
+            "parts": self._dialect.listed([row[0] for row in found]),
+        }
         epochs: dict[int, int] = {row[0]: row[1] for row in (yield self._give, told)}
         return tuple(
             PartitionLease(part=part, owner=owner, epoch=epochs[part], seconds=terms.lease, unclean=part in unclean)
@@ -89,7 +95,7 @@ class OutboxClaims:
 
     def _blame(self, part: int, window: int, terms: LeaseTerms, *, fetched: bool) -> Deed[None]:
         """Note which rows the owner that died may have had in its hands."""
-        marked = yield self._deeds.blame_marked, {"part": part, "lease": terms.lease}
+        marked = yield self._deeds.blame_marked, {"part": part, "lease": at_most(terms.lease)}
         if marked:  # it was delivering a suspect, and so nothing else
             parks = terms.exhausted is Exhausted.PARK_KEY
             for seq, takeovers in marked:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, final
 
 from finresilience.durable.outbox import Batch, Exhausted, Failure, FencedError, PartitionLease, Reason
+from finresilience.sql.dialects import at_most
 from finresilience.sql.outbox_rows import COLUMNS, EVENT, row_of
 from finresilience.sql.statements import Asked, Deed, Sql
 
@@ -173,7 +174,7 @@ class OutboxDeeds:
     def retry(self, lease: PartitionLease, seq: int, after: float, *, counted: bool) -> Deed[None]:
         """Hold a row and its key back."""
         yield from self._must_own(lease, "retrying")
-        yield self._retry, _at(lease) | {"seq": seq, "after": after, "counted": int(counted)}
+        yield self._retry, _at(lease) | {"seq": seq, "after": at_most(after), "counted": int(counted)}
 
     def bury(self, lease: PartitionLease, seq: int, reason: Reason, failure: Failure, exhausted: Exhausted) -> Deed[None]:
         """Move a row to the dead letters."""
@@ -192,14 +193,14 @@ class OutboxDeeds:
 
     def renew(self, lease: PartitionLease) -> Deed[PartitionLease]:
         """Let the lease run anew."""
-        if not (yield self._renew, _at(lease) | {"seconds": lease.seconds}):
+        if not (yield self._renew, _at(lease) | {"seconds": at_most(lease.seconds)}):
             yield from self._fence(lease, "renewing")
         yield self.lives(lease.owner, lease.seconds)
         return lease
 
     def lives(self, owner: str, seconds: float) -> Asked:
         """Return what says that a relay lives."""
-        return self._live, {"owner": owner, "seconds": seconds}
+        return self._live, {"owner": owner, "seconds": at_most(seconds)}
 
     def release(self, lease: PartitionLease) -> Deed[None]:
         """Give a partition back."""

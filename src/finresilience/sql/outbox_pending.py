@@ -1,12 +1,14 @@
-"""When is what a transaction adds written? Just before it commits, all at once; and what a savepoint takes back is taken back here too.
+"""When is what a transaction adds written? Just before it commits, all at once; what a savepoint takes back is taken back too.
 
-So adding needs no await, in an AsyncSession as in a Session, and the locks of the keys are held for as long as a commit takes.
+So adding needs no await, in an AsyncSession as in a Session, the locks of the keys are held for as long as a commit takes, and what a flush
+listener adds while the commit is under way is written with the rest. Where writing fails, the whole transaction is rolled back there and
+then: no effect can be committed without its events.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast, final
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet, ref
 
 from sqlalchemy import event
 from sqlalchemy.engine import Connection
@@ -16,7 +18,7 @@ from sqlalchemy.orm import Session, scoped_session
 from finresilience._checks import refuse
 from finresilience.durable.errors import StoreFullError
 from finresilience.sql.links import carry_out, connection_link
-from finresilience.sql.within import checked, open_connection
+from finresilience.sql.within import checked, checked_bind, open_connection
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,14 +35,40 @@ _WANTED: Final = "a Session, an AsyncSession, a Connection or an AsyncConnection
 
 
 @final
+class Waiting:
+    """Messages of one transaction in their order, each with where it stands: inside of which savepoints."""
+
+    __slots__ = ("__weakref__", "commits_by", "rows", "sessions")
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[OutboxMessage, Any, bool]] = []
+        self.sessions: WeakSet[Session] = WeakSet()  # of a connection: those that commit by it
+        self.commits_by: Callable[[], Connection | None] = _none  # of a session
+
+    def put(self, message: OutboxMessage, inside: Any, *, given: bool) -> None:
+        """Let it wait."""
+        if len(self.rows) >= AT_MOST:
+            raise StoreFullError("messages of one transaction", AT_MOST)
+        self.rows.append((message, inside, given))
+
+    def keep(self, stays: Callable[[Any], bool]) -> None:
+        """Forget those that stand where they cannot stay."""
+        self.rows = [row for row in self.rows if stays(row[1])]
+
+
+def _none() -> None:
+    """Return no connection."""
+
+
+@final
 class Pending:
     """What open transactions have added to one outbox, and not written yet."""
 
     def __init__(self, table: Table, write: Write) -> None:
         self._table = table
         self._write = write
-        self._by_session: WeakKeyDictionary[Session, _Waiting] = WeakKeyDictionary()
-        self._by_connection: WeakKeyDictionary[Connection, _Waiting] = WeakKeyDictionary()
+        self._by_session: WeakKeyDictionary[Session, Waiting] = WeakKeyDictionary()
+        self._by_connection: WeakKeyDictionary[Connection, Waiting] = WeakKeyDictionary()
 
     def add(self, transaction: object, message: OutboxMessage, *, given: bool) -> None:
         """Write it when this transaction commits. `given` tells whether somebody else made its id."""
@@ -55,97 +83,106 @@ class Pending:
         if isinstance(transaction, Session):
             self._of_session(transaction).put(message, _chain(transaction), given=given)
         elif isinstance(transaction, Connection):
-            self._of_connection(checked(transaction)).put(message, _savepoint(transaction), given=given)
+            waiting = self._of_connection(checked(transaction))
+            if not transaction.in_transaction():
+                transaction.begin()
+            waiting.put(message, _savepoint(transaction), given=given)
         else:
             refuse("transaction", transaction, _WANTED)
 
     # --- sessions --------------------------------------------------------------------------------------------------------
 
-    def _of_session(self, session: Session) -> _Waiting:
-        if not session.is_active:
-            refuse("transaction", "a session whose transaction is over", _WANTED)
-        known = self._by_session.get(session)
-        if known is None:
-            known = self._by_session[session] = _Waiting()
-            event.listen(session, "before_commit", self._before_commit)
-            event.listen(session, "after_soft_rollback", self._after_soft_rollback)
+    def _of_session(self, session: Session) -> Waiting:
+        checked_bind(session, self._table)
         if not session.in_transaction():
             session.begin()
+        known = self._by_session.get(session)
+        if known is None:
+            known = self._by_session[session] = Waiting()
+            event.listen(session, "before_commit", self._before_commit)
+            event.listen(session, "after_commit", self._after_commit)
+            event.listen(session, "after_soft_rollback", self._after_soft_rollback)
+        root: Any = session.get_transaction()
+        known.keep(lambda chain: chain[-1] is root)  # the others' session was closed without a commit
+        if root._connections:  # noqa: SLF001 - to ask whether there is one would make one; added in a flush, this may be too late for before_commit
+            self._link(session)
         return known
+
+    def _link(self, session: Session) -> None:
+        connection = open_connection(session, self._table)
+        self._of_connection(connection).sessions.add(session)
+        self._by_session[session].commits_by = ref(connection)
 
     def _before_commit(self, session: Session) -> None:
         waiting = self._by_session.get(session)
-        if waiting and not session.in_nested_transaction():
-            connection = open_connection(session, self._table)
-            self._written(connection, waiting)
+        if waiting is not None and waiting.rows and not session.in_nested_transaction():
+            self._link(session)
+
+    def _after_commit(self, session: Session) -> None:
+        """Leave it to the connection, where that is in a transaction that another owns and will commit."""
+        waiting = self._by_session.get(session)
+        if waiting is None or not waiting.rows or session.in_nested_transaction():
+            return
+        rows, waiting.rows = waiting.rows, []
+        connection = waiting.commits_by()
+        if connection is not None and connection.in_transaction():
+            where = _savepoint(connection)
+            self._of_connection(connection).rows += [(message, where, given) for message, _, given in rows]
 
     def _after_soft_rollback(self, session: Session, over: Any) -> None:
         waiting = self._by_session.get(session)
-        if waiting:
+        if waiting is not None:
             waiting.keep(lambda chain: over not in chain)
 
     # --- connections -----------------------------------------------------------------------------------------------------
 
-    def _of_connection(self, connection: Connection) -> _Waiting:
+    def _of_connection(self, connection: Connection) -> Waiting:
         known = self._by_connection.get(connection)
         if known is None:
-            known = self._by_connection[connection] = _Waiting()
+            known = self._by_connection[connection] = Waiting()
             event.listen(connection, "commit", self._commits)
+            event.listen(connection, "prepare_twophase", self._prepares)
             event.listen(connection, "rollback", self._rolls_back)
             event.listen(connection, "rollback_savepoint", self._rolls_back_to)
-        if not connection.in_transaction():
-            connection.begin()
         return known
+
+    def _prepares(self, connection: Connection, _: object) -> None:
+        self._commits(connection)
 
     def _commits(self, connection: Connection) -> None:
         waiting = self._by_connection.get(connection)
-        if waiting:
-            self._written(connection, waiting)
+        if waiting is None:
+            return
+        rows, waiting.rows = waiting.rows, []
+        for session in list(waiting.sessions):
+            rows += self._taken(session)
+        if not rows:
+            return
+        messages, given = [row[0] for row in rows], [row[0] for row in rows if row[2]]
+        try:
+            carry_out(self._write(connection.dialect.name, messages, given), connection_link(connection))
+        except BaseException:
+            connection.dialect.do_rollback(connection.connection)  # else a second commit would commit the effect without these
+            raise
+
+    def _taken(self, session: Session) -> list[tuple[OutboxMessage, Any, bool]]:
+        waiting = self._by_session.get(session)
+        if waiting is None:
+            return []
+        root = session.get_transaction()
+        rows, waiting.rows = waiting.rows, []
+        return [row for row in rows if row[1][-1] is root]
 
     def _rolls_back(self, connection: Connection) -> None:
         waiting = self._by_connection.get(connection)
-        if waiting:
-            waiting.clear()
+        if waiting is not None:
+            waiting.rows.clear()
 
     def _rolls_back_to(self, connection: Connection, name: str, _: object) -> None:
         waiting = self._by_connection.get(connection)
-        if waiting:
+        if waiting is not None and waiting.rows:
             number = _number(name)
             waiting.keep(lambda savepoint: savepoint < number)
-
-    # --- both ------------------------------------------------------------------------------------------------------------
-
-    def _written(self, connection: Connection, waiting: _Waiting) -> None:
-        messages, given = waiting.taken()
-        carry_out(self._write(connection.dialect.name, messages, given), connection_link(connection))
-
-
-@final
-class _Waiting:
-    """Messages of one transaction in their order, each with the savepoints that it stands in."""
-
-    __slots__ = ("_rows",)
-
-    def __init__(self) -> None:
-        self._rows: list[tuple[OutboxMessage, Any, bool]] = []
-
-    def put(self, message: OutboxMessage, inside: Any, *, given: bool) -> None:
-        if len(self._rows) >= AT_MOST:
-            raise StoreFullError("messages of one transaction", AT_MOST)
-        self._rows.append((message, inside, given))
-
-    def keep(self, stays: Callable[[Any], bool]) -> None:
-        self._rows = [row for row in self._rows if stays(row[1])]
-
-    def clear(self) -> None:
-        self._rows.clear()
-
-    def taken(self) -> tuple[list[OutboxMessage], list[OutboxMessage]]:
-        rows, self._rows = self._rows, []
-        return [row[0] for row in rows], [row[0] for row in rows if row[2]]
-
-    def __len__(self) -> int:
-        return len(self._rows)
 
 
 def _chain(session: Session) -> tuple[Any, ...]:

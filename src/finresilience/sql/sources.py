@@ -13,6 +13,7 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from finresilience._checks import refuse
+from finresilience.errors import ConfigurationError
 from finresilience.sql.dialects import DIALECTS
 from finresilience.sql.links import (
     AsyncLink,
@@ -27,6 +28,7 @@ from finresilience.sql.links import (
     sqlite3_link,
     translated,
 )
+from finresilience.sql.within import check_schemas
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Begin: TypeAlias = "Callable[[], Deed[T]]"
 
+_PARTING: Final = 5.0  # seconds to give a connection back in
 TURNS: Final = 10  # how often a transaction is run that the database takes back because of others
 
 
@@ -45,6 +48,7 @@ def dialect_of(engine: object) -> str:
         refuse("engine", engine, "an Engine or an AsyncEngine of SQLAlchemy")
     if engine.dialect.name not in DIALECTS:
         refuse("engine", engine.dialect.name, f"one of {', '.join(DIALECTS)}")
+    check_schemas(engine.get_execution_options())
     return engine.dialect.name
 
 
@@ -122,7 +126,14 @@ def _checked_out(engine: Engine) -> Generator[Any]:
     held = engine.raw_connection()
     raw: Any = held.driver_connection
     try:
+        if hasattr(raw, "info") and raw.info.transaction_status != 0:
+            raw.commit()  # what a listener of the pool did, such as a SET: the pool would roll our work back with it
         yield raw
+    except Exception:
+        raise
+    except BaseException:  # interrupted in the middle of who knows what
+        held.invalidate()
+        raise
     finally:
         if getattr(raw, "closed", False):
             held.invalidate()
@@ -132,6 +143,11 @@ def _checked_out(engine: Engine) -> Generator[Any]:
 @contextmanager
 def _manual(raw: Any) -> Generator[None]:
     """Let sqlite3 begin nothing by itself."""
+    if raw.in_transaction:
+        raise ConfigurationError(
+            "the pool gave a connection to SQLite that is in somebody's transaction, so nothing was done. A store needs connections of its "
+            "own: use a file, not a database in memory that all share by one connection (StaticPool, SingletonThreadPool)"
+        )
     before, raw.isolation_level = raw.isolation_level, None
     try:
         yield
@@ -234,19 +250,44 @@ class AsyncSource:
 
 @asynccontextmanager
 async def _achecked_out(engine: AsyncEngine) -> AsyncGenerator[Any]:
-    """Yield the driver's connection; one that broke does not go back into the pool."""
+    """Yield the driver's connection. One that broke, or whose user was cancelled, does not go back into the pool."""
     from sqlalchemy.util import greenlet_spawn
 
-    held = await engine.raw_connection()
+    held: Any = await engine.raw_connection()
     raw: Any = held.driver_connection
     try:
+        if _is_begun(raw):
+            await greenlet_spawn(held.dbapi_connection.commit)  # what a listener of the pool did: it would be rolled back with our work
         yield raw
-    finally:
+    except BaseException as error:
+        await _parted(held, raw, cut_off=not isinstance(error, Exception))
+        raise
+    if hasattr(raw, "is_in_transaction"):  # asyncpg has nothing to say to the server on the way out
         await greenlet_spawn(_given_back, held, raw)
+    else:
+        await _parted(held, raw)
 
 
-def _given_back(held: Any, raw: Any) -> None:
-    if _is_unfit(raw):
+async def _parted(held: Any, raw: Any, *, cut_off: bool = False) -> None:
+    """Give it back although we are cancelled: a reset that is cut off is an error in the pool's log, and the connection is lost."""
+    from anyio import move_on_after
+    from sqlalchemy.util import greenlet_spawn
+
+    with move_on_after(_PARTING, shield=True):
+        await greenlet_spawn(_given_back, held, raw, cut_off=cut_off)
+
+
+def _is_begun(raw: Any) -> bool:
+    if hasattr(raw, "is_in_transaction"):  # asyncpg
+        return bool(raw.is_in_transaction())
+    return hasattr(raw, "pgconn") and raw.info.transaction_status != 0  # psycopg
+
+
+def _given_back(held: Any, raw: Any, *, cut_off: bool = False) -> None:
+    """Give it back to the pool. Where a cancellation cut a statement off, nobody knows what the server still makes of it: it is dropped."""
+    if cut_off and hasattr(raw, "terminate"):
+        raw.terminate()
+    if _is_unfit(raw) or (cut_off and hasattr(raw, "pgconn")):
         held.invalidate()
     held.close()
 

@@ -198,7 +198,7 @@ class IdempotencyTable:
         text_of("scope", scope)
         text_of("key", key)
         text_of("owner", owner, empty=True)
-        deeds = self.deeds(dialect_within(within))
+        deeds = self.deeds(dialect_within(within, self.table))
         claiming = deeds.claim(scope, key, text_of("fingerprint", fingerprint_for(request)), LEASE, owner)
         chosen: Any = json_codec() if codec is None else codec
         return TransactionClaim(within, claiming, deeds, self.table, chosen, inherits=inherits)
@@ -258,7 +258,7 @@ class InboxTables:
         There is no retry here, and a failure is not counted: the transaction is yours. `consume` does both.
         """
         at = place(tenant, group, message_id)
-        begin = marking(self.deeds(dialect_within(within)), within, at, delivery_id, entity, position)
+        begin = marking(self.deeds(dialect_within(within, self.table)), within, at, delivery_id, entity, position)
         return Once(within, begin, self.table)
 
     @overload

@@ -27,7 +27,10 @@ from finresilience.sql.links import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sqlalchemy import Table
+    from sqlalchemy.engine import Engine
 
     from finresilience.sql.statements import Deed
 
@@ -101,12 +104,34 @@ def open_connection(session: Session, table: Table) -> Connection:
 
 
 def checked(connection: Connection) -> Connection:
-    """Return the connection if what is written by it stays open until its owner commits."""
+    """Return the connection if what is written by it stays open until its owner commits, and stands where the tables say."""
     if connection.closed:
         refuse("within", "a connection that is closed", _SYNC)
-    if connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT":
-        refuse("within", "a connection in AUTOCOMMIT", f"{_SYNC}: each statement would be true by itself")
+    _check_options(connection.get_execution_options(), connection.engine)
     return connection
+
+
+def checked_bind(session: Session, table: Table) -> None:
+    """Refuse a session, before it is connected, whose transactions would be none."""
+    if not session.is_active:
+        refuse("transaction", "a session whose transaction is over", _SYNC)
+    bind = session.get_bind(clause=table)
+    _check_options(bind.get_execution_options(), bind.engine)
+
+
+def _check_options(options: Mapping[str, Any], engine: Engine) -> None:
+    isolation = options.get("isolation_level") or engine.dialect._on_connect_isolation_level  # noqa: SLF001 - what create_engine was told
+    if isolation == "AUTOCOMMIT":
+        refuse("within", "a connection in AUTOCOMMIT", f"{_SYNC}: each statement would be true by itself")
+    check_schemas(options)
+
+
+def check_schemas(options: Mapping[str, Any]) -> None:
+    """Refuse a schema_translate_map, which our statements do not follow: a tenant's rows would land in another's schema."""
+    if options.get("schema_translate_map"):
+        refuse(
+            "schema_translate_map", "one", "Tables(metadata, schema=...) for each schema: statements name the schema that Tables was told"
+        )
 
 
 def _driver(within: object) -> str:
@@ -118,14 +143,14 @@ def _is_open_psycopg(within: Any) -> bool:
     return not within.closed and (not within.autocommit or within.info.transaction_status != 0)
 
 
-def dialect_within(within: object) -> str:
+def dialect_within(within: object, table: Table) -> str:
     """Return which database a transaction is of."""
     if isinstance(within, scoped_session | async_scoped_session):
         within = cast("Any", within)()
     if isinstance(within, AsyncSession):
         within = within.sync_session
     if isinstance(within, Session):
-        return within.get_bind().dialect.name
+        return within.get_bind(clause=table).dialect.name
     if isinstance(within, Connection | AsyncConnection):
         return within.dialect.name
     kind = _driver(within)

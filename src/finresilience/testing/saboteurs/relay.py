@@ -89,7 +89,7 @@ class BuriesAtTheFirstFailure(Relay):
 class _CountsRefusals(RelayCore):
     def refused(self, row: OutboxRow, retry_after: float | None, failure: Failure, *, now: float, u: float) -> Postpone | None:
         """Take it for a failure."""
-        step = self.failed(row, Verdict(RETRYABLE, retry_after=retry_after), failure, u=u)
+        step = self.failed(row, Verdict(UNKNOWN, retry_after=retry_after), failure, u=u)
         return step if isinstance(step, Postpone) else None
 
 
