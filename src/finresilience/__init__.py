@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from finresilience.cores.limiter import RateRule, SlidingWindow, TokenBucket
     from finresilience.cores.trip import ConsecutiveFailures, FailureCount, FailureRate, SlowRate, TripRule
     from finresilience.cores.window import CountWindow, Tally, TimeWindow
+    from finresilience.durable.idempotent import idempotent
     from finresilience.durable.messages import OutboxMessage
     from finresilience.durable.relay import Relay
     from finresilience.errors import (
@@ -233,6 +234,7 @@ __all__ = [
     "derive_key",
     "http_classifier",
     "idempotency_key",
+    "idempotent",
     "log_event",
     "mark_sent",
     "outbound_headers",
@@ -354,6 +356,7 @@ _HOMES = {
     "derive_key": "context",
     "http_classifier": "classify",
     "idempotency_key": "context",
+    "idempotent": "durable.idempotent",
     "log_event": "events",
     "mark_sent": "context",
     "outbound_headers": "context",

@@ -6,7 +6,7 @@ import ast
 from importlib import import_module
 
 import finresilience
-from finresilience import durable, testing
+from finresilience import durable, sql, testing
 from tests.docs.source import Definition, definition, is_property, maker, member, parameters, section, signature, summary
 
 GROUPS: dict[str, tuple[str, ...]] = {
@@ -121,11 +121,12 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "SlotAwaited",
         "RateChanged",
     ),
-    "The outbox": ("OutboxMessage", "Relay"),
+    "Once, and told to the world": ("idempotent", "OutboxMessage", "Relay"),
 }
 OTHER_ROOMS: dict[str, tuple[str, ...]] = {
     "finresilience.classify": ("declines_classifier", "sockets_classifier", "Rule"),
     "finresilience.durable": tuple(durable.__all__),
+    "finresilience.sql": tuple(sql.__all__),
     "finresilience.testing": tuple(name for name in testing.__all__ if name not in testing._ROOMS),
     **{f"finresilience.testing.{room}": tuple(import_module(f"finresilience.testing.{room}").__all__) for room in sorted(testing._ROOMS)},
 }

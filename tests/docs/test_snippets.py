@@ -70,7 +70,7 @@ def examine(page: str, block: Block, world: dict[str, Any]) -> None:
 
 
 def output(page: str, block: Block, world: dict[str, Any]) -> str:
-    code = compile("\n" * block.line + block.text, page, "exec")  # so that a traceback names the line of the page
+    code = compile("\n" * block.line + block.text, page, "exec", dont_inherit=True)  # so that a traceback names the line of the page
     with redirect_stdout(StringIO()) as printed, logged(printed):
         exec(code, world)
     return printed.getvalue()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -31,6 +32,12 @@ class Answer(NamedTuple):
 
 class UnreachableError(FinresilienceError):
     """There is no such database, as far as we can see."""
+
+
+def note(line: str) -> None:
+    """Tell a person something beside the answer."""
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
 
 
 async def told(answer: Any) -> Any:

@@ -29,7 +29,7 @@ class Parser(ArgumentParser):
     """A parser that refuses in one line, shows no secret, and guesses no option from its beginning."""
 
     def __init__(self, **more: Any) -> None:
-        super().__init__(**{"allow_abbrev": False, **more})
+        super().__init__(allow_abbrev=False, **more)
 
     def error(self, message: str) -> NoReturn:
         """End with exit code 2."""

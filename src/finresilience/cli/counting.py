@@ -36,15 +36,6 @@ async def finished_before(app: App, age: float, scope: str | None) -> int | None
     return await _counted(app, table, *conditions)
 
 
-async def handled_before(app: App, age: float) -> int | None:
-    """Return how many markers and unparked failures are that old, or None if nobody knows."""
-    if app.tables is None:
-        return None
-    inbox = app.tables.inbox
-    markers = await _counted(app, inbox.table, _past(app, "handled_at", age))
-    return markers + await _counted(app, inbox.failures, _past(app, "last_at", age), inbox.failures.c.parked.is_(False))
-
-
 def _past(app: App, column: str, age: float, *, strictly: bool = False) -> Any:
     """Say that a column is older than `age` by the database's own clock, as the store does."""
     from sqlalchemy import text

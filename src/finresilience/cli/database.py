@@ -34,8 +34,8 @@ def app_of(text: str, *, schema: str | None, prefix: str | None) -> App:
     url = _with_a_driver(_read(text))
     if url.get_backend_name() == "sqlite":
         _must_be_there(url.database)
-    more = {} if prefix is None else {"prefix": prefix}
-    return App(tables=Tables(MetaData(), schema=schema, **more), engine=_engine(url))
+    tables = Tables(MetaData(), schema=schema, prefix="fin_" if prefix is None else prefix)
+    return App(tables=tables, engine=_engine(url))
 
 
 def _read(text: str) -> URL:

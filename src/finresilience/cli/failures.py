@@ -27,8 +27,8 @@ def line_of(error: Exception, secrets: Iterable[str] = ()) -> tuple[str, int]:
     """
     if isinstance(error, UnreachableError):
         told, code = str(error), UNREACHABLE
-    elif hasattr(error, "differences"):  # a SchemaError
-        told, code = _schema(error.differences), UNREACHABLE
+    elif differences := getattr(error, "differences", ()):  # of a SchemaError
+        told, code = _schema(differences), UNREACHABLE
     elif isinstance(error, ConfigurationError):
         told, code = str(error), USAGE
     elif isinstance(error, FinresilienceError):

@@ -6,10 +6,9 @@ import os
 import sys
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib import import_module
-from inspect import Parameter, isawaitable, signature
+from inspect import Parameter, isawaitable, iscoroutinefunction, signature
 from typing import TYPE_CHECKING, Any, Final
 
-from finresilience.cli.answers import UnreachableError
 from finresilience.cli.app import App
 from finresilience.errors import ConfigurationError, FinresilienceError
 
@@ -166,8 +165,5 @@ async def _checked(app: App, needs: str) -> None:
 
 async def _disposed(app: App) -> None:
     """Close the connections of an async engine while its loop still runs: afterwards nobody can."""
-    if app.engine is not None and isawaitable(closing := app.engine.dispose()):
-        await closing
-
-
-__all__ = ["URL", "UnreachableError", "opened"]
+    if iscoroutinefunction(dispose := getattr(app.engine, "dispose", None)):
+        await dispose()

@@ -11,7 +11,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from finresilience.cli import explain, idempotency, inbox, outbox, relay
-from finresilience.cli.answers import INTERRUPTED
+from finresilience.cli.answers import INTERRUPTED, note
 from finresilience.cli.arguments import Parser
 
 if TYPE_CHECKING:
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 COMMANDS: Final[tuple[Any, ...]] = (outbox, idempotency, inbox, relay, explain)
 _ABOUT: Final = "Look at what a service keeps, and decide what waits for a person. Nothing is written without --apply."
-_CODES: Final = "exit codes: 0 nothing waits for a person; 1 something does, or was not found; 2 usage; 3 database or tables; 130 interrupted"
+_CODES: Final = (
+    "exit codes: 0 nothing waits for a person; 1 something does, or was not found; 2 usage; 3 database or tables; 130 interrupted"
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -73,7 +75,7 @@ def _failed(args: Namespace, error: Exception) -> int:
 
     urls = (getattr(args, "database_url", None), os.environ.get(URL))
     line, code = line_of(error, [secret for url in urls for secret in secrets_of(url)])
-    print(f"finresilience {args.command}: {line}", file=sys.stderr)
+    note(f"finresilience {args.command}: {line}")
     return code
 
 
@@ -83,6 +85,7 @@ def _printed(answer: Answer, *, as_json: bool) -> None:
     told = json.dumps(answer.document, indent=2, allow_nan=False) if as_json else answer.text
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     try:
-        print(told.encode(encoding, "backslashreplace").decode(encoding), flush=True)
+        sys.stdout.write(told.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+        sys.stdout.flush()
     except BrokenPipeError:  # whoever reads, such as `head`, has seen enough
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - flushed once more when Python ends

@@ -10,10 +10,24 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from finresilience.durable.amemory_idempotency import AsyncMemoryIdempotencyStore
     from finresilience.durable.amemory_inbox import AsyncMemoryInboxStore
+    from finresilience.durable.codec_declines import decline_codec
+    from finresilience.durable.codecs import Codec, dataclass_codec, json_codec, msgspec_codec
     from finresilience.durable.consuming import aconsume, consume
     from finresilience.durable.errors import FinishedOtherwiseError, StaleRecordError, StaleTokenError, StoreBusyError, StoreFullError
     from finresilience.durable.failures import failure_of
+    from finresilience.durable.fingerprints import fingerprint_of
     from finresilience.durable.idempotency import AsyncIdempotencyStore, IdempotencyStore
+    from finresilience.durable.idempotent import AsyncIdempotent, SyncIdempotent, operation_of
+    from finresilience.durable.idempotent_errors import (
+        KeyIndeterminateError,
+        KeyInProgressError,
+        KeyMismatchError,
+        ReplayedDeclineError,
+        UnreadableReplayError,
+    )
+    from finresilience.durable.idempotent_events import AnswerNotKept, AnswerReplayed, ClaimLost, HeirAsked, StoreNotTold
+    from finresilience.durable.idempotent_operation import Idempotent
+    from finresilience.durable.idempotent_run import CurrentClaim, current_claim
     from finresilience.durable.inbox import AsyncInboxStore, InboxStore
     from finresilience.durable.memory_idempotency import MemoryIdempotencyStore
     from finresilience.durable.memory_inbox import MemoryInboxStore
@@ -41,7 +55,10 @@ if TYPE_CHECKING:
     from finresilience.durable.seen import Counted, Duplicate, Fresh, Parked, ParkedMessage, Seen, Stale, Underway
 
 __all__ = [
+    "AnswerNotKept",
+    "AnswerReplayed",
     "AsyncIdempotencyStore",
+    "AsyncIdempotent",
     "AsyncInboxStore",
     "AsyncMemoryIdempotencyStore",
     "AsyncMemoryInboxStore",
@@ -49,9 +66,12 @@ __all__ = [
     "AsyncOutboxStore",
     "Batch",
     "Claim",
+    "ClaimLost",
     "ClaimToken",
     "Claimed",
+    "Codec",
     "Counted",
+    "CurrentClaim",
     "DeadLetter",
     "Duplicate",
     "DuplicateMessageError",
@@ -60,10 +80,15 @@ __all__ = [
     "FencedError",
     "FinishedOtherwiseError",
     "Fresh",
+    "HeirAsked",
     "IdempotencyStore",
+    "Idempotent",
     "InProgress",
     "InboxStore",
     "Indeterminate",
+    "KeyInProgressError",
+    "KeyIndeterminateError",
+    "KeyMismatchError",
     "KeyState",
     "LeaseTerms",
     "MemoryIdempotencyStore",
@@ -87,24 +112,38 @@ __all__ = [
     "Relay",
     "RelayFenced",
     "Replay",
+    "ReplayedDeclineError",
     "Seen",
     "Stale",
     "StaleRecordError",
     "StaleTokenError",
     "StoreBusyError",
     "StoreFullError",
+    "StoreNotTold",
+    "SyncIdempotent",
     "Underway",
+    "UnreadableReplayError",
     "aconsume",
     "cloudevent",
     "cloudevent_headers",
     "columns",
     "consume",
+    "current_claim",
+    "dataclass_codec",
+    "decline_codec",
     "failure_of",
+    "fingerprint_of",
+    "json_codec",
+    "msgspec_codec",
+    "operation_of",
     "partition_of",
 ]
 
 _HOMES = {
+    "AnswerNotKept": "idempotent_events",
+    "AnswerReplayed": "idempotent_events",
     "AsyncIdempotencyStore": "idempotency",
+    "AsyncIdempotent": "idempotent",
     "AsyncInboxStore": "inbox",
     "AsyncMemoryIdempotencyStore": "amemory_idempotency",
     "AsyncMemoryInboxStore": "amemory_inbox",
@@ -112,9 +151,12 @@ _HOMES = {
     "AsyncOutboxStore": "outbox",
     "Batch": "outbox",
     "Claim": "records",
+    "ClaimLost": "idempotent_events",
     "ClaimToken": "records",
     "Claimed": "records",
+    "Codec": "codecs",
     "Counted": "seen",
+    "CurrentClaim": "idempotent_run",
     "DeadLetter": "outbox",
     "Duplicate": "seen",
     "DuplicateMessageError": "outbox",
@@ -123,10 +165,15 @@ _HOMES = {
     "FencedError": "outbox",
     "FinishedOtherwiseError": "errors",
     "Fresh": "seen",
+    "HeirAsked": "idempotent_events",
     "IdempotencyStore": "idempotency",
+    "Idempotent": "idempotent_operation",
     "InProgress": "records",
     "InboxStore": "inbox",
     "Indeterminate": "records",
+    "KeyInProgressError": "idempotent_errors",
+    "KeyIndeterminateError": "idempotent_errors",
+    "KeyMismatchError": "idempotent_errors",
     "KeyState": "records",
     "LeaseTerms": "outbox",
     "MemoryIdempotencyStore": "memory_idempotency",
@@ -150,19 +197,30 @@ _HOMES = {
     "Relay": "relay",
     "RelayFenced": "relay_events",
     "Replay": "records",
+    "ReplayedDeclineError": "idempotent_errors",
     "Seen": "seen",
     "Stale": "seen",
     "StaleRecordError": "errors",
     "StaleTokenError": "errors",
     "StoreBusyError": "errors",
     "StoreFullError": "errors",
+    "StoreNotTold": "idempotent_events",
+    "SyncIdempotent": "idempotent",
     "Underway": "seen",
+    "UnreadableReplayError": "idempotent_errors",
     "aconsume": "consuming",
     "cloudevent": "messages",
     "cloudevent_headers": "messages",
     "columns": "messages",
     "consume": "consuming",
+    "current_claim": "idempotent_run",
+    "dataclass_codec": "codecs",
+    "decline_codec": "codec_declines",
     "failure_of": "failures",
+    "fingerprint_of": "fingerprints",
+    "json_codec": "codecs",
+    "msgspec_codec": "codecs",
+    "operation_of": "idempotent",
     "partition_of": "messages",
 }
 

@@ -17,7 +17,8 @@ from finresilience.integrations.idempotency_answers import KEPT_HEADERS, Answere
 from finresilience.integrations.idempotency_exchange import Exchange, give
 from finresilience.integrations.idempotency_http import MAX_BODY, Fingerprint, HttpRequest, fingerprint_of, key_space, request_fingerprint
 from finresilience.integrations.idempotency_keys import CLAIMED, Hold, Keys, while_renewed
-from finresilience.integrations.idempotency_replies import BODY_TOO_LARGE, CALLER_UNKNOWN, Replies
+from finresilience.integrations.idempotency_replies import Replies
+from finresilience.integrations.problems import BODY_TOO_LARGE, CALLER_UNKNOWN
 from finresilience.outcome import Found, NotFound, StillUnknown
 
 if TYPE_CHECKING:

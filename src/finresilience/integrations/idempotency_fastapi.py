@@ -30,7 +30,8 @@ from finresilience.integrations.idempotency_asgi import announced_size, request_
 from finresilience.integrations.idempotency_claim import HttpClaim
 from finresilience.integrations.idempotency_http import MAX_BODY, Fingerprint, fingerprint_of, key_space, request_fingerprint
 from finresilience.integrations.idempotency_keys import CLAIMED, Hold, Keys, while_renewed
-from finresilience.integrations.idempotency_replies import BODY_TOO_LARGE, Replies
+from finresilience.integrations.idempotency_replies import Replies
+from finresilience.integrations.problems import BODY_TOO_LARGE
 
 from fastapi import Depends, Request  # isort: skip - what is missing is said by the module above
 from fastapi.params import Depends as DependsMarker  # isort: skip

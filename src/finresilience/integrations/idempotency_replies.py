@@ -8,29 +8,23 @@ from typing import TYPE_CHECKING, Any, Final, final
 from finresilience.durable.records import Indeterminate, InProgress, Mismatch, Replay
 from finresilience.errors import UnknownOutcomeError
 from finresilience.integrations.idempotency_answers import REPLAYED, HttpAnswer
-from finresilience.integrations.problems import MEDIA_TYPE, Kind, Problem, Problems, _whole_seconds
+from finresilience.integrations.problems import (
+    ANSWER_NOT_KEPT,
+    BODY_TOO_LARGE,
+    CALLER_UNKNOWN,
+    KEY_IN_USE,
+    KEY_REUSED,
+    MEDIA_TYPE,
+    Problem,
+    Problems,
+    _whole_seconds,
+)
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
 
-KEY_IN_USE: Final = Kind(
-    "key-in-use", 409, "It is being carried out", "A request with this key is being carried out. Send it again later, as it is."
-)
-KEY_REUSED: Final = Kind(
-    "key-reused",
-    422,
-    "The key belongs to another request",
-    "This key was used before, for a request that was not the same. Nothing was done for this one. Give it a key of its own.",
-)
-BODY_TOO_LARGE: Final = Kind("body-too-large", 413, "The request is too large", "Nothing was done.")
-ANSWER_NOT_KEPT: Final = Kind(
-    "answer-not-kept",
-    409,
-    "It was carried out before",
-    "It ended with the status that `answered` names, and its answer could not be kept. Ask for its state, and never send it as new.",
-)
-CALLER_UNKNOWN: Final = Kind("caller-unknown", 403, "Whose key is it?", "A key needs an owner, and nobody is known. Nothing was done.")
-IDEMPOTENCY_KINDS: Final = (KEY_IN_USE, KEY_REUSED, BODY_TOO_LARGE, ANSWER_NOT_KEPT, CALLER_UNKNOWN)
+    from finresilience.integrations.problems import Kind
+
 
 _WAS_REPLAYED: Final = (REPLAYED.lower(), "true")
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypedDict, Unpack, cas
 
 from finresilience._checks import refuse, seconds_of
 from finresilience.classify.statuses import STATUSES
+from finresilience.durable.idempotent_errors import KeyInProgressError, KeyMismatchError, ReplayedDeclineError
 from finresilience.errors import (
     ConfigurationError,
     DeadlineExceededError,
@@ -72,9 +73,27 @@ KEY_MISSING: Final = Kind(
     "key-missing", 400, "Idempotency-Key is missing", "This operation needs an Idempotency-Key header. Nothing was done without one."
 )
 BAD_HEADER: Final = Kind("bad-header", 400, "A header cannot be read", "Nothing was done.")
+KEY_IN_USE: Final = Kind(
+    "key-in-use", 409, "It is being carried out", "A request with this key is being carried out. Send it again later, as it is."
+)
+KEY_REUSED: Final = Kind(
+    "key-reused",
+    422,
+    "The key belongs to another request",
+    "This key was used before, for a request that was not the same. Nothing was done for this one. Give it a key of its own.",
+)
+BODY_TOO_LARGE: Final = Kind("body-too-large", 413, "The request is too large", "Nothing was done.")
+ANSWER_NOT_KEPT: Final = Kind(
+    "answer-not-kept",
+    409,
+    "It was carried out before",
+    "It ended with the status that `answered` names, and its answer could not be kept. Ask for its state, and never send it as new.",
+)
+CALLER_UNKNOWN: Final = Kind("caller-unknown", 403, "Whose key is it?", "A key needs an owner, and nobody is known. Nothing was done.")
 KINDS: Final = (
     *(UNKNOWN_OUTCOME, INCOMPLETE, EXPIRED, REFUSED, RATE_LIMITED),
     *(OUT_OF_TIME, FAILED, DECLINED, KEY_MISSING, BAD_HEADER),
+    *(KEY_IN_USE, KEY_REUSED, BODY_TOO_LARGE, ANSWER_NOT_KEPT, CALLER_UNKNOWN),
 )
 
 # Ours, the most specific first: the class, its kind, and whether it says that nothing of this call was sent.
@@ -85,6 +104,9 @@ _OURS: Final[tuple[tuple[type[Exception], Kind, bool], ...]] = (
     (RateLimitedError, RATE_LIMITED, True),
     (RefusedError, REFUSED, True),
     (MissingKeyError, KEY_MISSING, True),
+    (KeyInProgressError, KEY_IN_USE, True),
+    (KeyMismatchError, KEY_REUSED, True),
+    (ReplayedDeclineError, DECLINED, False),
     (HeaderError, BAD_HEADER, True),
 )
 _MEMBERS: Final = frozenset({"type", "title", "status", "detail", "instance"})
@@ -203,8 +225,8 @@ class Problems:
         headers = {"Content-Type": MEDIA_TYPE, "Cache-Control": "no-store"}
         if kind is UNKNOWN_OUTCOME:
             headers["Retry-After"] = _whole_seconds(self._ask_after)
-        elif kind in {REFUSED, RATE_LIMITED, OUT_OF_TIME, FAILED}:
-            hint = error.retry_after if isinstance(error, RefusedError) else None
+        elif kind in {REFUSED, RATE_LIMITED, OUT_OF_TIME, FAILED, KEY_IN_USE}:
+            hint = error.retry_after if isinstance(error, RefusedError | KeyInProgressError) else None
             headers["Retry-After"] = _whole_seconds(self._retry_after if hint is None else hint)
         return headers
 
