@@ -3,7 +3,8 @@
 - `python -m benchmarks`: everything, in about half a minute;
 - `python -m benchmarks --only breaker`: what has this in its name; also `memory` and `import`;
 - `python -m benchmarks --quick`: a glance, from few and short samples;
-- `python -m benchmarks --seconds 40`: steadier, up to 15 rounds.
+- `python -m benchmarks --seconds 40`: steadier, up to 15 rounds;
+- `python -m benchmarks durable`: the rooms that need a database, in some minutes; see there.
 """
 
 from __future__ import annotations
@@ -169,6 +170,11 @@ def import_costs(rounds: int) -> list[Row]:
 
 
 def main() -> None:
+    if sys.argv[1:2] == ["durable"]:
+        from benchmarks.durable.__main__ import main as durable
+
+        durable(sys.argv[2:])
+        return
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Ratios to handwritten floors, beside the peers'.")
     parser.add_argument("--only", default="", metavar="TEXT", help="only what has TEXT in its name")
     parser.add_argument("--quick", action="store_true", help="a glance: few and short samples")

@@ -1,23 +1,29 @@
-"""Send the same payments through three contestants and faulty providers, then read the providers' books."""
+"""Two acts: the same payments through three contestants and faulty providers; then services that are killed while they take payments."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
 import logging
+import shutil
 import sys
+import tempfile
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
 
 from examples.payment_flow.careful import Careful
 from examples.payment_flow.contest import AT_ONCE, TIMEOUT, Run, Wire, send_all
+from examples.payment_flow.crash import report as told_by
+from examples.payment_flow.crash.act import crash_run
 from examples.payment_flow.haste import SPEED, HastyClock, HastyLoop
 from examples.payment_flow.launch import providers
 from examples.payment_flow.naive import Naive
 from examples.payment_flow.ours import Ours
 from examples.payment_flow.script import PATIENCE, PROVIDERS, script, slow_stretch
+from examples.payment_flow.service.home import Home
 from examples.payment_flow.show import Screen
 from examples.payment_flow.story import tell
 from examples.payment_flow.table import judge, rows, verdict
@@ -70,8 +76,8 @@ def opening(count: int) -> str:
     )
 
 
-def report(screen: Screen, runs: Sequence[Run], payments: Sequence[Payment]) -> None:
-    """Show the table, one story and the verdict."""
+def report(screen: Screen, runs: Sequence[Run], payments: Sequence[Payment]) -> bool:
+    """Show the table, one story and the verdict, and return whether ours has done nothing wrong."""
     results = [judge(run, payments) for run in runs]
     screen.say()
     screen.table("By the providers' own books", [run.name for run in runs], rows(results))
@@ -82,26 +88,73 @@ def report(screen: Screen, runs: Sequence[Run], payments: Sequence[Payment]) -> 
     for number, line in enumerate(tell(runs, payments), start=1):
         screen.say(f"  {number}. {line}")
     screen.say(f"\n{verdict(results)}", style="bold")
+    return results[-1].wrong.is_zero and not results[-1].strayed.references
+
+
+def contest(screen: Screen, seed: int, count: int) -> bool:
+    """Play the first act, and return whether ours has done nothing wrong."""
+    payments = script(seed, count)
+    screen.say(opening(count))
+    return report(screen, play(screen, seed, payments), payments)
+
+
+def crash(screen: Screen, seed: int, count: int, db: str | None) -> bool:
+    """Play the second act, and return whether the books balance. If they do not, the databases stay."""
+    where = "a schema each" if db else "an SQLite file each"
+    screen.say(
+        f"{count} customers pay. Payments, ledger and notifications are processes with {where}; two relays carry the events.\n"
+        "Processes are killed in the middle of their work. Who gets no answer asks again, under the same key, or walks away.\n"
+    )
+    folder = Path(tempfile.mkdtemp(prefix="payment_flow_"))
+    balanced = False
+    try:
+        with screen.progress("customers", count) as tick:
+            ended = crash_run(Home(folder, db), seed=seed, count=count, tick=tick)
+        screen.say()
+        screen.table("By the databases of each, and acme's own ledger", told_by.COLUMNS, told_by.rows(ended.books))
+        screen.say()
+        for what, said in told_by.meanwhile(ended):
+            screen.say(f"  {what:<18}{said}")
+        sentence, *more = told_by.verdict(ended)
+        screen.say(f"\n{sentence}", style="bold")
+        for line in more:
+            screen.say(f"  {line}")
+        balanced = not more
+    finally:
+        if balanced:
+            shutil.rmtree(folder, ignore_errors=True)
+        else:
+            screen.say(f"\nWhat the services wrote is in {folder}")
+    return balanced
 
 
 def main() -> int:
-    """Run it."""
+    """Run it; 0 if all is well."""
     parser = argparse.ArgumentParser(prog="python -m examples.payment_flow", description=__doc__)
-    parser.add_argument("--seed", type=int, default=3, help="the payments and their faults (default 3)")
-    parser.add_argument("--payments", type=int, default=500, help="how many (default 500)")
-    parser.add_argument("--quick", action="store_true", help="250 payments")
+    parser.add_argument("--act", choices=("1", "2"), help="one of the two only")
+    parser.add_argument("--seed", type=int, default=3, help="the payments, their faults and the kills (default 3)")
+    parser.add_argument("--payments", type=int, default=500, help="how many in the first act (default 500)")
+    parser.add_argument("--orders", type=int, default=120, help="how many in the second (default 120)")
+    parser.add_argument("--quick", action="store_true", help="250 payments, 60 orders")
+    parser.add_argument("--db", help="postgresql://...: schemas payment_flow_* there, made anew, in place of SQLite files")
     told = parser.parse_args()
     count = 250 if told.quick else max(1, min(told.payments, 9999))
-    logging.getLogger("finresilience").setLevel(logging.CRITICAL)  # the table tells it all
-    screen, payments, began = Screen(), script(told.seed, count), time.monotonic()
-    screen.say(opening(count))
+    orders = 60 if told.quick else max(1, min(told.orders, 9999))
+    logging.getLogger("finresilience").setLevel(logging.CRITICAL)  # the tables tell it all
+    screen, began, well = Screen(), time.monotonic(), True
     try:
-        report(screen, play(screen, told.seed, payments), payments)
+        if told.act != "2":
+            screen.say("Act one: providers fail\n", style="bold")
+            well &= contest(screen, told.seed, count)
+        if told.act != "1":
+            screen.say(f"{'' if told.act else chr(10)}Act two: our own processes die\n", style="bold")
+            well &= crash(screen, told.seed, orders, told.db)
     except KeyboardInterrupt:
-        screen.say("\nStopped; the providers have been shut down.")
+        screen.say("\nStopped; all processes have been shut down.")
         return 130
-    screen.say(f"\nReplay: make demo ARGS='--seed {told.seed} --payments {count}'   ({time.monotonic() - began:.0f} s)   Next: make test")
-    return 0
+    again = f"--seed {told.seed} --payments {count} --orders {orders}"
+    screen.say(f"\nReplay: make demo ARGS='{again}'   ({time.monotonic() - began:.0f} s)   Next: make test")
+    return 0 if well else 1
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
-_SPAN: Final = re.compile(r"(\d+(?:\.\d+)?)(s|min|m|h|d|w)?")
+_SPAN: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)(s|min|m|h|d|w)?")
 _SECONDS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3_600.0, "d": 86_400.0, "w": 604_800.0}
 _LONGEST: Final = 100 * 365 * 86_400.0
 _CREDENTIALS: Final = re.compile(r"(://)\S*@")

@@ -45,9 +45,9 @@ def _read(text: str) -> URL:
     try:
         url = make_url("postgresql" + text[len("postgres") :] if text.startswith("postgres:") else text)
     except (ArgumentError, ValueError):
-        raise ConfigurationError("the database URL cannot be read: give postgresql://user@host/name or sqlite:///path") from None
+        raise ConfigurationError("the database URL cannot be read: give postgresql://HOST/NAME or sqlite:///PATH") from None
     if url.get_backend_name() not in {"postgresql", "sqlite"}:
-        raise ConfigurationError("the database URL is of neither PostgreSQL nor SQLite: give postgresql://user@host/name or sqlite:///path")
+        raise ConfigurationError("the database URL is of neither PostgreSQL nor SQLite: give postgresql://HOST/NAME or sqlite:///PATH")
     return url
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from finresilience.cli import explain, idempotency, inbox, outbox, relay
@@ -87,5 +88,6 @@ def _printed(answer: Answer, *, as_json: bool) -> None:
     try:
         sys.stdout.write(told.encode(encoding, "backslashreplace").decode(encoding) + "\n")
         sys.stdout.flush()
-    except BrokenPipeError:  # whoever reads, such as `head`, has seen enough
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - flushed once more when Python ends
+    except BrokenPipeError:  # whoever reads, such as `head`, has seen enough; Python flushes once more when it ends
+        with suppress(OSError, AttributeError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
