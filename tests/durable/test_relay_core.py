@@ -210,7 +210,7 @@ def test_the_core_forgets_what_a_wave_was_told_of_a_partition_that_it_lost() -> 
     assert isinstance(core.next(0.0, 0.5), Claim)
     core.claimed(Leased((lease,), 1), asked_at=0.0, now=0.0, u=0.5)
     core.fetched(lease, Batch((row,)), now=0.0)
-    assert core.next(0.0, 0.5) == Publish((row,))
+    assert core.next(0.0, 0.5) == Publish((row,), 16)
     core.fenced(lease, FencedError(0, 1, current=2, doing="renewing"), releasing=False)
     core.published(row, now=0.0)
     assert core.failed(row, Verdict(UNKNOWN), FAILURE, u=0.5) is core.refused(row, None, FAILURE, now=0.0, u=0.5) is None

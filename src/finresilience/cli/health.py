@@ -136,18 +136,18 @@ async def served(health: Health, at: tuple[str, int] | None) -> AsyncGenerator[s
     if at is None:
         yield ""
         return
-    open_ones: set[asyncio.Task[Any]] = set()
+    open_ones: dict[asyncio.Task[Any], asyncio.StreamWriter] = {}
 
     async def on_connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         if task is None or len(open_ones) >= _AT_ONCE:
             writer.transport.abort()
             return
-        open_ones.add(task)
+        open_ones[task] = writer
         try:
             await _answered(health, reader, writer)
         finally:
-            open_ones.discard(task)
+            del open_ones[task]
             writer.close()
 
     try:
@@ -159,8 +159,10 @@ async def served(health: Health, at: tuple[str, int] | None) -> AsyncGenerator[s
         yield f"http://{f'[{host}]' if ':' in host else host}:{port}"
     finally:
         server.close()
-        for task in list(open_ones):
-            task.cancel()
+        for writer in open_ones.values():
+            writer.transport.abort()  # not the task: asyncio would log that it was cancelled
+        if open_ones:
+            await asyncio.wait(list(open_ones), timeout=_PATIENCE)
 
 
 async def _answered(health: Health, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

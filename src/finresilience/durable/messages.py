@@ -6,7 +6,7 @@ import json
 import re
 from base64 import b64encode
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from hashlib import sha256
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, final
@@ -85,7 +85,13 @@ class OutboxMessage:
 
     def with_id(self, made: UUID) -> OutboxMessage:
         """Return the message with this id, unless it has one already."""
-        return self if self.id is not None else replace(self, id=made)
+        if self.id is not None:
+            return self
+        copy = object.__new__(OutboxMessage)  # not by the constructor: all but the id was checked when this one was made
+        for name in _FIELDS:
+            object.__setattr__(copy, name, getattr(self, name))
+        object.__setattr__(copy, "id", made)
+        return copy
 
     def __reduce__(self) -> tuple[object, ...]:
         """Survive a queue or a process pool."""
@@ -99,6 +105,9 @@ class OutboxMessage:
     def __repr__(self) -> str:
         """Show what kind of event it is; its key and its payload may say whose money moved."""
         return f"<OutboxMessage {self.type} to {self.topic}, {len(self.payload)} bytes>"
+
+
+_FIELDS: Final = tuple(one.name for one in fields(OutboxMessage) if one.name != "id")
 
 
 def _remade(told: dict[str, Any]) -> OutboxMessage:
@@ -238,13 +247,7 @@ def _letter(byte: int) -> str:
 
 def _word(name: str, value: object) -> None:
     if not isinstance(value, str) or not value.strip() or len(value) > MAX_WORD or not value.isprintable():
-        refuse(name, value, f"printable text of 1 to {MAX_WORD} characters")
-    if not _is_unicode(value):
-        refuse(name, value, "text that can be written as UTF-8")
-
-
-def _is_unicode(text: str) -> bool:
-    return not any(0xD800 <= ord(letter) <= 0xDFFF for letter in text)
+        refuse(name, value, f"printable text of 1 to {MAX_WORD} characters")  # half a character is not printable
 
 
 def _content_type(value: object) -> str:
@@ -273,7 +276,7 @@ def _headers(headers: object) -> Mapping[str, str]:
     for name, value in headers.items():
         if not isinstance(name, str) or _HEADER_NAME.fullmatch(name) is None:
             refuse("headers", name, "names of letters, digits and hyphens, at most 128 characters")
-        if not isinstance(value, str) or len(value) > MAX_HEADER or not value.isprintable() or not _is_unicode(value):
+        if not isinstance(value, str) or len(value) > MAX_HEADER or not value.isprintable():
             refuse(f"headers[{name!r}]", value, f"printable text of at most {MAX_HEADER:,} characters")
         told[name] = value
     return MappingProxyType(told)

@@ -12,6 +12,7 @@ from finresilience.errors import ConfigurationError
 from finresilience.policies.waiting import ThreadWaiter, waiter_here
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import TracebackType
 
     from finresilience.durable.messages import OutboxRow
@@ -80,7 +81,7 @@ class Relay(Relaying):
 
     async def _ado(self, core: RelayCore, step: Step) -> None:
         if isinstance(step, Publish):
-            await self._apublish(core, step.rows)
+            await self._apublish(core, step)
         elif isinstance(step, Wait):
             await self._await(step.seconds)
         else:
@@ -93,17 +94,27 @@ class Relay(Relaying):
             except Exception as error:
                 self._not_told(core, step, error)
 
-    async def _apublish(self, core: RelayCore, rows: tuple[OutboxRow, ...]) -> None:
-        if len(rows) == 1:
-            await self._apublish_one(core, rows[0])
+    async def _apublish(self, core: RelayCore, wave: Publish) -> None:
+        rows = iter(wave.rows)
+        lanes = min(wave.at_once, len(wave.rows))
+        if lanes == 1:
+            await self._alane(core, rows)
         else:
             from anyio import create_task_group
 
             async with create_task_group() as group:
-                for row in rows:
-                    group.start_soon(self._apublish_one, core, row)
+                for _ in range(lanes):
+                    group.start_soon(self._alane, core, rows)
+        core.left(rows)
         if self._misused:
             raise ConfigurationError(_NOT_ASYNC.format("publisher"))
+
+    async def _alane(self, core: RelayCore, rows: Iterator[OutboxRow]) -> None:
+        for row in rows:
+            if self._stopping or self._misused or not core.may_publish(row, self._now()):
+                core.left((row,))
+                return
+            await self._apublish_one(core, row)
 
     async def _apublish_one(self, core: RelayCore, row: OutboxRow) -> None:
         try:
@@ -150,7 +161,11 @@ class Relay(Relaying):
 
     def _do(self, core: RelayCore, step: Step) -> None:
         if isinstance(step, Publish):
-            for row in step.rows:
+            rows = iter(step.rows)
+            for row in rows:
+                if self._stopping or not core.may_publish(row, self._now()):
+                    core.left((row, *rows))
+                    return
                 self._publish_one(core, row)
         elif isinstance(step, Wait):
             self._wait(step.seconds)

@@ -23,7 +23,7 @@ from finresilience.durable.relay_steps import (
 from finresilience.outcome import NON_RETRYABLE, RETRYABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from finresilience.durable.messages import OutboxRow
     from finresilience.durable.outbox import Batch, Failure, FencedError, Leased, PartitionLease
@@ -99,6 +99,8 @@ class RelayCore:
         self._refusals = 0
         self.unreached: dict[int, int] = {}  # how often each row did not reach the broker, by seq; the shell keeps it from run to run
         self._leaving = False
+        self._pressing = False  # the wave is to end: the store must be told something, or the publisher left alone
+        self._press_at = float("inf")  # or then
         self._turn = 0
         self.fenced_by: FencedError | None = None
 
@@ -205,13 +207,32 @@ class RelayCore:
             return self._deliver([held for held in loaded if held.suspect], now)
         wave: list[OutboxRow] = []
         for n in range(len(plain)):
-            if len(wave) == self._width:
+            if len(wave) == self._settings.batch:
                 break
             held = plain[(self._turn + n) % len(plain)]
             if not self._outlasts(held, now):
-                return Publish(tuple(wave)) if wave else Renew(held.lease)
+                return self._wave(wave, now) if wave else Renew(held.lease)
             self._load(held, wave)
-        return Publish(tuple(wave)) if wave else None
+        return self._wave(wave, now) if wave else None
+
+    def _wave(self, rows: list[OutboxRow], now: float) -> Publish:
+        self._pressing = False
+        self._press_at = min((moment for moment in self._alarms(now) if moment > now), default=float("inf"))
+        return Publish(tuple(rows), self._width)
+
+    def may_publish(self, row: OutboxRow, now: float) -> bool:
+        """Return whether the next row of a wave may be handed to the publisher now. Once it says no, the rest of the wave is `left`."""
+        if self._pressing or self._leaving or now >= self._press_at:
+            return False
+        held = self._held.get(row.part)
+        return held is not None and self._outlasts(held, now)
+
+    def left(self, rows: Iterable[OutboxRow]) -> None:
+        """Take back the rows of a wave that were not handed out: something else is to be done first."""
+        for row in reversed(tuple(rows)):
+            held = self._landed(row)
+            if held is not None and not self._leaving:
+                held.queue.appendleft(row)
 
     def _deliver(self, suspects: list[Held], now: float) -> Step:
         """Deliver one suspect alone, marked, with all else settled: if it kills us, it alone is blamed, and little comes twice."""
@@ -226,7 +247,7 @@ class RelayCore:
         wave: list[OutboxRow] = []
         self._load(held, wave)
         held.marked = False
-        return Publish(tuple(wave))
+        return self._wave(wave, now)
 
     def _outlasts(self, held: Held, now: float) -> bool:
         return now + self._settings.publish_timeout <= held.until
@@ -234,7 +255,7 @@ class RelayCore:
     def _load(self, held: Held, wave: list[OutboxRow]) -> None:
         lines = {row.line for row in wave}
         kept: deque[OutboxRow] = deque()
-        while held.queue and len(wave) < self._width:
+        while held.queue and len(wave) < self._settings.batch:
             row = held.queue.popleft()
             if row.line in lines:
                 kept.append(row)
@@ -292,7 +313,8 @@ class RelayCore:
         """Forget what the store has noted as published."""
         held = self._heard(lease)
         if held is not None:
-            held.confirmed = [seq for seq in held.confirmed if seq not in published]
+            gone = set(published)
+            held.confirmed = [seq for seq in held.confirmed if seq not in gone]
 
     def reported(self, lease: PartitionLease) -> None:
         """Forget the failure that the store has noted."""
@@ -358,7 +380,10 @@ class RelayCore:
         if held is not None:
             if not held.confirmed:
                 held.settle_at = now + self._settings.settle_within
+                self._press_at = min(self._press_at, held.settle_at)
             held.confirmed.append(row.seq)
+            if len(held.confirmed) >= self._settings.settle_every:
+                self._pressing = True
 
     def failed(self, row: OutboxRow, verdict: Verdict, failure: Failure, *, u: float) -> Postpone | Bury | None:
         """It was not published, or nobody knows: bury it if the answer is no or every attempt is used up, else try again later."""
@@ -379,6 +404,7 @@ class RelayCore:
                 wait = min(verdict.retry_after, settings.max_retry_after)
             answer = Postpone(held.lease, row.seq, wait, failure, counted=counted)
         held.answers.append(answer)
+        self._pressing = True
         return answer
 
     def _not_reached(self, seq: int, *, counted: bool) -> int:
@@ -404,6 +430,7 @@ class RelayCore:
         self._hold_until = max(self._hold_until, now + pause)
         answer = Postpone(held.lease, row.seq, max(wait, pause), failure, counted=False)
         held.answers.append(answer)
+        self._pressing = True
         return answer
 
     def _landed(self, row: OutboxRow) -> Held | None:

@@ -56,9 +56,10 @@ class Mark:
 @final
 @dataclass(frozen=True, slots=True)
 class Publish:
-    """Publish these, all of different keys, at once or one after the other."""
+    """Publish these, all of different keys, so many at once; before each, the core is asked whether it may still go."""
 
     rows: tuple[OutboxRow, ...]
+    at_once: int = 1
 
 
 @final
