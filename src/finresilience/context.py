@@ -54,6 +54,7 @@ class CallContext:
         "probing",
         "reference",
         "sent",
+        "stood_in",
         "won",
     )
 
@@ -67,6 +68,7 @@ class CallContext:
     probing: object  # the breaker whose half-open probe this attempt is: what it calls inside is part of the probe
     reference: str | None
     sent: bool
+    stood_in: bool  # a fallback inside has answered for a call that moves money: what this call returns may be no more than an intent
     won: bool  # a hedged call has its answer: the arms that still run are cancelled, not abandoned
 
     def __init__(self, deadline: float | None, clock: Clock) -> None:
@@ -95,6 +97,7 @@ _UNSET: Final[dict[str, Any]] = {
     "moved": False,
     "over": False,
     "sent": False,
+    "stood_in": False,
     "won": False,
 }
 
@@ -196,6 +199,14 @@ def moved_inside(context: CallContext) -> None:
     while outer is not None:
         outer.moved = True
         outer = outer.outer
+
+
+def stood_in_inside() -> None:
+    """Note in the running calls that a fallback has answered for a call that moves money. Internal."""
+    context = current.get()
+    while context is not None:
+        context.stood_in = True
+        context = context.outer
 
 
 def leave(token: Token[CallContext | None]) -> None:

@@ -280,6 +280,33 @@ def test_an_answer_that_stands_in_is_returned_and_not_kept(till: Till) -> None:
     assert till.states() == [KeyState.INDETERMINATE]
 
 
+def test_a_plain_answer_that_a_fallback_gave_for_money_is_not_kept(till: Till) -> None:
+    def down(_: Any) -> str:
+        raise ConnectionRefusedError
+
+    acme = Pipeline("acme", Fallback(pending=lambda *_: "accepted"), effect=Effect.IDEMPOTENT, clock=till.clock)
+
+    def body(req: Request) -> Any:
+        return acme.call(down, req)
+
+    assert till.operation(body)(Request()) == "accepted"
+    assert till.states() == [KeyState.INDETERMINATE]
+
+
+def test_a_cached_rate_inside_does_not_make_a_payment_provisional(till: Till) -> None:
+    def down() -> str:
+        raise ConnectionRefusedError
+
+    rates = Pipeline("rates", Fallback(value="1.08"), effect=Effect.READ, clock=till.clock)
+
+    def body(req: Request) -> Any:
+        rates.call(down)
+        return paid(req)
+
+    till.operation(body)(Request())
+    assert till.states() == [KeyState.COMPLETED]
+
+
 def test_an_outcome_that_a_fallback_gave_is_not_kept(till: Till) -> None:
     rates = Pipeline("rates", Fallback(value=1), effect=Effect.READ, clock=till.clock)
 

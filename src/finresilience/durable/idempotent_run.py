@@ -278,6 +278,8 @@ class Run:
         return Deed(Act.DOUBT, partial(self.op.store.mark_indeterminate, self.claimed.token, reason=reason))
 
     def _stands_in(self, outcome: Outcome[Any]) -> bool:
+        if self.context is not None and self.context.stood_in:
+            return True
         if self.op.provisional is None or not isinstance(outcome, Ok):
             return False
         try:

@@ -6,7 +6,7 @@ from contextlib import suppress
 from math import inf
 from typing import TYPE_CHECKING, Any, final
 
-from finresilience.context import current, current_reference, leave
+from finresilience.context import current, current_reference, leave, stood_in_inside
 from finresilience.cores.last_good import Answers
 from finresilience.errors import DecorationError, UnknownOutcomeError
 from finresilience.events import CallAbandoned, FallbackUsed, OutcomeUnknown, log_event
@@ -255,6 +255,8 @@ class Fallback(Guarding):
             except Exception as trouble:
                 return self._no_answer(plan, outcome, trouble, argument="mark")
         self._used += 1
+        if plan.effect is not Effect.READ:
+            stood_in_inside()
         owner = plan.owner
         owner._publish(FallbackUsed(name=owner.name, kind=self.kind, age=age, instead_of=stale.reason, reference=current_reference()))
         return ok
