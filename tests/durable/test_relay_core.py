@@ -126,25 +126,49 @@ class Bench:
         self.in_hand[part] = [row for row in self.in_hand[part] if row.seq not in seqs]
 
     def publish(self, step: Publish, asked_at: float) -> None:
-        lines = [row.line for row in step.rows]
-        assert 0 < len(lines) == len(set(lines)) <= self.settings.concurrency, "two rows of one key at once, or too many"
-        for row in step.rows:
-            assert row in self.in_hand[row.part], "it published a row that it must fetch again: one before it was put off"
-            assert asked_at + self.settings.publish_timeout <= self.until[row.part], "it published with a lease that might run out"
-            before = [one for one in self.in_hand[row.part] if one.line == row.line and one.seq < row.seq]
-            assert {one.seq for one in before} <= self.confirmed, "it published a row before an earlier one of its key was confirmed"
-            if row.seq in self.suspect:
-                assert len(step.rows) == 1, "it delivered a suspect in company"
-                assert row.seq in self.marked, "it delivered a suspect that the store does not know of"
-        for row in step.rows:
-            luck = self.draw(10)
-            if luck < 6:
-                self.confirmed.add(row.seq)
-                self.core.published(row, now=self.now)
-            elif luck == 6:
-                self.core.refused(row, None, FAILURE, now=self.now, u=0.5)
-            else:
-                self.core.failed(row, Verdict((RETRYABLE, UNKNOWN, NON_RETRYABLE)[luck - 7]), FAILURE, u=0.5)
+        """Be as many lanes as the wave may have at once, which go on by turns, at moments of their own."""
+        keys = [{row.line for row in line} for line in step.lines]
+        assert step.lines
+        assert all(len(one) == 1 for one in keys), "it mixed two keys in one line"
+        assert len(set.union(*keys)) == len(keys), "two rows of one key at once"
+        assert step.at_once <= self.settings.concurrency
+        self.now = asked_at
+        waiting = list(step.lines)
+        lanes = [list(waiting.pop(0)) for _ in range(min(step.at_once, len(waiting)))]
+        while lanes:
+            lane = lanes.pop(self.draw(len(lanes)))
+            if not self.core.may_publish(lane[0], self.now):
+                self.core.left(lane)
+                continue
+            self.hand_out(step, lane[0])
+            if not self.lands(lane.pop(0)):
+                self.core.dropped(lane)
+                lane = []
+            self.now += self.draw(3) * 0.1
+            if lane or waiting:
+                lanes.append(lane or list(waiting.pop(0)))
+        for line in waiting:
+            self.core.left(line)
+
+    def hand_out(self, step: Publish, row: OutboxRow) -> None:
+        assert row in self.in_hand[row.part], "it published a row that it must fetch again: one before it was put off"
+        assert self.now + self.settings.publish_timeout <= self.until[row.part], "it published with a lease that might run out"
+        before = [one for one in self.in_hand[row.part] if one.line == row.line and one.seq < row.seq]
+        assert {one.seq for one in before} <= self.confirmed, "it published a row before an earlier one of its key was confirmed"
+        if row.seq in self.suspect:
+            assert len(step.rows) == 1, "it delivered a suspect in company"
+            assert row.seq in self.marked, "it delivered a suspect that the store does not know of"
+
+    def lands(self, row: OutboxRow) -> bool:
+        luck = self.draw(10)
+        if luck < 6:
+            self.confirmed.add(row.seq)
+            self.core.published(row, now=self.now)
+        elif luck == 6:
+            self.core.refused(row, None, FAILURE, now=self.now, u=0.5)
+        else:
+            self.core.failed(row, Verdict((RETRYABLE, UNKNOWN, NON_RETRYABLE)[luck - 7]), FAILURE, u=0.5)
+        return luck < 6
 
 
 @given(st.lists(CHOICE, max_size=600), st.integers(1, 4))
@@ -210,7 +234,7 @@ def test_the_core_forgets_what_a_wave_was_told_of_a_partition_that_it_lost() -> 
     assert isinstance(core.next(0.0, 0.5), Claim)
     core.claimed(Leased((lease,), 1), asked_at=0.0, now=0.0, u=0.5)
     core.fetched(lease, Batch((row,)), now=0.0)
-    assert core.next(0.0, 0.5) == Publish((row,), 16)
+    assert core.next(0.0, 0.5) == Publish(((row,),), 16)
     core.fenced(lease, FencedError(0, 1, current=2, doing="renewing"), releasing=False)
     core.published(row, now=0.0)
     assert core.failed(row, Verdict(UNKNOWN), FAILURE, u=0.5) is core.refused(row, None, FAILURE, now=0.0, u=0.5) is None

@@ -144,7 +144,14 @@ def test_a_circuit_that_tries_a_broker_again_and_again_buries_nothing() -> None:
         store = MemoryOutbox(partitions=1)
         committed(store, *[event(f"acc_{n}") for n in range(20)])
         breaker = CircuitBreaker(
-            "bus", window=CountWindow(10), failure_rate=0.5, minimum_calls=2, open_for=30.0, half_open_calls=2, probe_lease=5.0, classify=RULES
+            "bus",
+            window=CountWindow(10),
+            failure_rate=0.5,
+            minimum_calls=2,
+            open_for=30.0,
+            half_open_calls=2,
+            probe_lease=5.0,
+            classify=RULES,
         )
 
         @breaker

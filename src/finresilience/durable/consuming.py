@@ -5,6 +5,7 @@ For a transaction of yours that does more than this message, call the inbox by i
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypedDict, TypeVar
 
 from finresilience.crash_points import crash_point, declare
@@ -75,17 +76,9 @@ def consume(
         counted = inbox.begun(**message, delivery_id=delivery_id)
         if counted.parked:
             return Parked(counted.failures)
-
-    def once() -> Seen:
-        with transaction() as mine:
-            seen = inbox.once(mine, **message, delivery_id=delivery_id, entity=entity, position=position)
-            if seen:
-                handler(mine)
-                crash_point(HANDLED)
-        return seen
-
+    marker = partial(inbox.once, **message, delivery_id=delivery_id, entity=entity, position=position)
     try:
-        seen = _run_again(once, again, attempts)
+        seen = _run_again(partial(_handled, transaction, marker, handler), again, attempts)
     except (KeyboardInterrupt, SystemExit):
         if redelivered:
             inbox.forgiven(**message)
@@ -124,17 +117,9 @@ async def aconsume(
         counted = await inbox.begun(**message, delivery_id=delivery_id)
         if counted.parked:
             return Parked(counted.failures)
-
-    async def once() -> Seen:
-        async with transaction() as mine:
-            seen = await inbox.once(mine, **message, delivery_id=delivery_id, entity=entity, position=position)
-            if seen:
-                await handler(mine)
-                crash_point(HANDLED)
-        return seen
-
+    marker = partial(inbox.once, **message, delivery_id=delivery_id, entity=entity, position=position)
     try:
-        seen = await _arun_again(once, again, attempts)
+        seen = await _arun_again(partial(_ahandled, transaction, marker, handler), again, attempts)
     except BaseException as error:
         if not isinstance(error, Exception):
             if redelivered and _is_parting(error):
@@ -149,6 +134,28 @@ async def aconsume(
     crash_point(COMMITTED)
     if redelivered and not seen:
         await inbox.forgiven(**message)
+    return seen
+
+
+def _handled(transaction: Callable[[], AbstractContextManager[Tx]], marker: Callable[[Tx], Seen], handler: Callable[[Tx], object]) -> Seen:
+    with transaction() as mine:
+        seen = marker(mine)
+        if seen:
+            handler(mine)
+            crash_point(HANDLED)
+    return seen
+
+
+async def _ahandled(
+    transaction: Callable[[], AbstractAsyncContextManager[Tx]],
+    marker: Callable[[Tx], Awaitable[Seen]],
+    handler: Callable[[Tx], Awaitable[object]],
+) -> Seen:
+    async with transaction() as mine:
+        seen = await marker(mine)
+        if seen:
+            await handler(mine)
+            crash_point(HANDLED)
     return seen
 
 

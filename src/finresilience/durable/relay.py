@@ -95,40 +95,44 @@ class Relay(Relaying):
                 self._not_told(core, step, error)
 
     async def _apublish(self, core: RelayCore, wave: Publish) -> None:
-        rows = iter(wave.rows)
-        lanes = min(wave.at_once, len(wave.rows))
+        lines = iter(wave.lines)
+        lanes = min(wave.at_once, len(wave.lines))
         if lanes == 1:
-            await self._alane(core, rows)
+            await self._alane(core, lines)
         else:
             from anyio import create_task_group
 
             async with create_task_group() as group:
                 for _ in range(lanes):
-                    group.start_soon(self._alane, core, rows)
-        core.left(rows)
+                    group.start_soon(self._alane, core, lines)
+        for line in lines:
+            core.left(line)
         if self._misused:
             raise ConfigurationError(_NOT_ASYNC.format("publisher"))
 
-    async def _alane(self, core: RelayCore, rows: Iterator[OutboxRow]) -> None:
-        for row in rows:
-            if self._stopping or self._misused or not core.may_publish(row, self._now()):
-                core.left((row,))
-                return
-            await self._apublish_one(core, row)
+    async def _alane(self, core: RelayCore, lines: Iterator[tuple[OutboxRow, ...]]) -> None:
+        for line in lines:
+            for n, row in enumerate(line):
+                if self._stopping or self._misused or not core.may_publish(row, self._now()):
+                    core.left(line[n:])
+                    return
+                if not await self._apublish_one(core, row):
+                    core.dropped(line[n + 1 :])
+                    break
 
-    async def _apublish_one(self, core: RelayCore, row: OutboxRow) -> None:
+    async def _apublish_one(self, core: RelayCore, row: OutboxRow) -> bool:
         try:
             async with self._timeout.guard():
                 answer: Any = self._publisher(row)
                 if not isawaitable(answer):
                     self._misused = True  # told once the others have landed
-                    return
+                    return False
                 answer = await answer
         except Exception as error:
             self._failed(core, row, error)
-        else:  # the guard swallows nothing: what it cuts off, it raises
-            crash_point(PUBLISHED)
-            self._answered(core, row, answer)  # pyright: ignore[reportPossiblyUnboundVariable] - as said
+            return False
+        crash_point(PUBLISHED)
+        return self._answered(core, row, answer)
 
     async def _await(self, seconds: float) -> None:
         if hasattr(self._clock, "advance"):  # a clock moved by hand stands still until whoever sleeps moves it
@@ -161,12 +165,10 @@ class Relay(Relaying):
 
     def _do(self, core: RelayCore, step: Step) -> None:
         if isinstance(step, Publish):
-            rows = iter(step.rows)
-            for row in rows:
-                if self._stopping or not core.may_publish(row, self._now()):
-                    core.left((row, *rows))
-                    return
-                self._publish_one(core, row)
+            lines = iter(step.lines)
+            self._lane(core, lines)
+            for line in lines:
+                core.left(line)
         elif isinstance(step, Wait):
             self._wait(step.seconds)
         else:
@@ -179,15 +181,25 @@ class Relay(Relaying):
             except Exception as error:
                 self._not_told(core, step, error)
 
-    def _publish_one(self, core: RelayCore, row: OutboxRow) -> None:
+    def _lane(self, core: RelayCore, lines: Iterator[tuple[OutboxRow, ...]]) -> None:
+        for line in lines:
+            for n, row in enumerate(line):
+                if self._stopping or not core.may_publish(row, self._now()):
+                    core.left(line[n:])
+                    return
+                if not self._publish_one(core, row):
+                    core.dropped(line[n + 1 :])
+                    break
+
+    def _publish_one(self, core: RelayCore, row: OutboxRow) -> bool:
         try:
             with self._timeout.guard():
                 answer = self._publisher(row)
         except Exception as error:
             self._failed(core, row, error)
-        else:
-            crash_point(PUBLISHED)
-            self._answered(core, row, _plain(answer, "publisher"))
+            return False
+        crash_point(PUBLISHED)
+        return self._answered(core, row, _plain(answer, "publisher"))
 
     def _wait(self, seconds: float) -> None:
         if hasattr(self._clock, "advance"):  # as above

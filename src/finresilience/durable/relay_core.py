@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Final, TypeAlias, final
 
 from finresilience.durable.outbox import MOST_AT_ONCE, Reason
 from finresilience.durable.relay_steps import (
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from finresilience.durable.outbox import Batch, Failure, FencedError, Leased, PartitionLease
     from finresilience.durable.relay_steps import RelaySettings
     from finresilience.outcome import Verdict
+
+Line: TypeAlias = tuple[str | None, str]  # a tenant and a key, whose rows keep their order
 
 _PATIENCE: Final = 3  # how often the store is asked on the way out
 
@@ -197,7 +199,7 @@ class RelayCore:
         return None
 
     def _publish(self, now: float) -> Step | None:
-        """Take a wave of rows, one for each key at most, whose lease outlasts the time that a publish may take; or one suspect."""
+        """Take a wave of rows, by their keys, whose lease outlasts the time that a publish may take; or one suspect."""
         if now < self._hold_until:
             return None
         self._turn += 1
@@ -205,23 +207,24 @@ class RelayCore:
         plain = [held for held in loaded if not held.suspect]
         if len(plain) < len(loaded) and (not plain or self._turn % 2):
             return self._deliver([held for held in loaded if held.suspect], now)
-        wave: list[OutboxRow] = []
+        lines: dict[Line, list[OutboxRow]] = {}
+        room = self._settings.batch
         for n in range(len(plain)):
-            if len(wave) == self._settings.batch:
-                break
             held = plain[(self._turn + n) % len(plain)]
+            if not room:
+                break
             if not self._outlasts(held, now):
-                return self._wave(wave, now) if wave else Renew(held.lease)
-            self._load(held, wave)
-        return self._wave(wave, now) if wave else None
+                return self._wave(lines, now) if lines else Renew(held.lease)
+            room -= self._load(held, lines, room)
+        return self._wave(lines, now) if lines else None
 
-    def _wave(self, rows: list[OutboxRow], now: float) -> Publish:
+    def _wave(self, lines: dict[Line, list[OutboxRow]], now: float) -> Publish:
         self._pressing = False
         self._press_at = min((moment for moment in self._alarms(now) if moment > now), default=float("inf"))
-        return Publish(tuple(rows), self._width)
+        return Publish(tuple(map(tuple, lines.values())), self._width)
 
     def may_publish(self, row: OutboxRow, now: float) -> bool:
-        """Return whether the next row of a wave may be handed to the publisher now. Once it says no, the rest of the wave is `left`."""
+        """Return whether the next row of a wave may be handed to the publisher now. If not, it is `left`, and all behind it."""
         if self._pressing or self._leaving or now >= self._press_at:
             return False
         held = self._held.get(row.part)
@@ -234,6 +237,11 @@ class RelayCore:
             if held is not None and not self._leaving:
                 held.queue.appendleft(row)
 
+    def dropped(self, rows: Iterable[OutboxRow]) -> None:
+        """Let go of the rows behind one that failed: they come again, in order, with the next batch."""
+        for row in rows:
+            self._landed(row)
+
     def _deliver(self, suspects: list[Held], now: float) -> Step:
         """Deliver one suspect alone, marked, with all else settled: if it kills us, it alone is blamed, and little comes twice."""
         for held in self._held.values():
@@ -244,26 +252,21 @@ class RelayCore:
             return Renew(held.lease)
         if not held.marked:
             return Mark(held.lease, held.queue[0].seq)
-        wave: list[OutboxRow] = []
-        self._load(held, wave)
+        lines: dict[Line, list[OutboxRow]] = {}
+        self._load(held, lines, 1)
         held.marked = False
-        return self._wave(wave, now)
+        return self._wave(lines, now)
 
     def _outlasts(self, held: Held, now: float) -> bool:
         return now + self._settings.publish_timeout <= held.until
 
-    def _load(self, held: Held, wave: list[OutboxRow]) -> None:
-        lines = {row.line for row in wave}
-        kept: deque[OutboxRow] = deque()
-        while held.queue and len(wave) < self._settings.batch:
+    def _load(self, held: Held, lines: dict[Line, list[OutboxRow]], room: int) -> int:
+        taken = min(room, len(held.queue))
+        for _ in range(taken):
             row = held.queue.popleft()
-            if row.line in lines:
-                kept.append(row)
-            else:
-                lines.add(row.line)
-                wave.append(row)
-                held.flying += 1
-        held.queue.extendleft(reversed(kept))
+            lines.setdefault(row.line, []).append(row)
+        held.flying += taken
+        return taken
 
     def _tidy(self) -> Step:
         for held in self._held.values():

@@ -56,10 +56,15 @@ class Mark:
 @final
 @dataclass(frozen=True, slots=True)
 class Publish:
-    """Publish these, all of different keys, so many at once; before each, the core is asked whether it may still go."""
+    """Publish these lines, so many at once, and each of them in its order. Before each row the core is asked whether it may still go."""
 
-    rows: tuple[OutboxRow, ...]
+    lines: tuple[tuple[OutboxRow, ...], ...]
     at_once: int = 1
+
+    @property
+    def rows(self) -> tuple[OutboxRow, ...]:
+        """All rows of the wave."""
+        return tuple(row for line in self.lines for row in line)
 
 
 @final

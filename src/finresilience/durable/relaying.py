@@ -199,13 +199,15 @@ class Relaying(Policy):
         delay = core.store_failed(lease, now=self._now(), u=self._chance())
         self._publish(OutboxStoreFailed(name=self.name, doing=type(step).__name__.lower(), error_type=type(error).__name__, delay=delay))
 
-    def _answered(self, core: RelayCore, row: OutboxRow, answer: object) -> None:
+    def _answered(self, core: RelayCore, row: OutboxRow, answer: object) -> bool:
+        """Tell the core, and return whether the row was published."""
         verdict = self._rules.value(answer)
         if verdict is None:
             self._counts["published"] += 1
             core.published(row, now=self._now())
-        else:
-            self._judged(core, row, verdict, failure_told_by(answer))
+            return True
+        self._judged(core, row, verdict, failure_told_by(answer))
+        return False
 
     def _failed(self, core: RelayCore, row: OutboxRow, error: Exception) -> None:
         if isinstance(error, RefusedError):

@@ -10,8 +10,6 @@ from finresilience.errors import UnknownOutcomeError
 from finresilience.integrations.idempotency_answers import REPLAYED, HttpAnswer
 from finresilience.integrations.problems import (
     ANSWER_NOT_KEPT,
-    BODY_TOO_LARGE,
-    CALLER_UNKNOWN,
     KEY_IN_USE,
     KEY_REUSED,
     MEDIA_TYPE,

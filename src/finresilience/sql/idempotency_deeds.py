@@ -61,6 +61,7 @@ class IdempotencyDeeds:
             )
         else:
             self._claim = Sql(insert)
+        self._insert = Sql(insert)
         self._find = Sql(found, alone=True)
         self._looks_first = dialect.name == "sqlite"
         self._fence = Sql(f"UPDATE {sequence} SET seq = seq + 1 WHERE name = :table RETURNING seq") if sequence else None
@@ -109,16 +110,17 @@ class IdempotencyDeeds:
 
     # --- claiming --------------------------------------------------------------------------------------------------------
 
-    def claim(self, scope: str, key: str, fingerprint: str, lease: float, owner: str) -> Deed[Claim]:
-        """Take the key, or tell what is known of it."""
+    def claim(self, scope: str, key: str, fingerprint: str, lease: float, owner: str, *, within: bool = False) -> Deed[Claim]:
+        """Take the key, or tell what is known of it. `within` a caller's transaction most keys are new: there, only a replay asks twice."""
+        insert = self._insert if within else self._claim
         told = {"scope": scope, "key": key, "fingerprint": fingerprint, "lease": at_most(lease), "owner": owner}
         if self._looks_first:  # to write is to lock the whole file there, and a replay writes nothing
             answer = answer_to((yield from self.find(scope, key)), fingerprint)
             if answer is not None:
                 return answer
         for _ in range(_TURNS):
-            rows = yield self._claim, told
-            if rows and (self._looks_first or rows[0][2] is None):
+            rows = yield insert, told
+            if rows and (insert is self._insert or self._looks_first or rows[0][2] is None):
                 return Claimed(token=ClaimToken(scope, key, rows[0][0]), lease=lease)
             if rows:
                 record: Record | None = _record(scope, key, rows[0])

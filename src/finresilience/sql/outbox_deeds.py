@@ -31,6 +31,9 @@ class OutboxDeeds:
         self.outbox, self.dead, self.partition = outbox, dead, partition
         now = dialect.now
         pending = "part = :part AND published_at IS NULL"
+        # A range of one: with `part = :part` the planner takes `seq` alone for the order, and walks the primary key through all that is
+        # published and all that is another partition's. With a range, only the index of what is pending gives the order.
+        one = "part BETWEEN :part AND :part AND published_at IS NULL"
         names = ", ".join(COLUMNS)
         self._held_by = Sql(f"SELECT epoch FROM {partition} WHERE part = :part")
         self._owned = Sql(
@@ -39,7 +42,7 @@ class OutboxDeeds:
         )
         rough = f"EXISTS (SELECT 1 FROM {outbox} WHERE {pending} AND {HELD}) OR EXISTS (SELECT 1 FROM {dead} WHERE part = :part AND parks)"
         self._one_trip = dialect.name == "postgresql"
-        window = f"SELECT {names} FROM {outbox} WHERE {pending} ORDER BY seq LIMIT :most"
+        window = f"SELECT {names} FROM {outbox} WHERE {one} ORDER BY part, seq LIMIT :most"
         state = f"CASE WHEN p.lease_until > {now} THEN 1 ELSE 0 END, p.fetched, {rough}"
         if self._one_trip:
             self._look = Sql(
@@ -61,8 +64,8 @@ class OutboxDeeds:
             """Rows that may be published at a moment, in order: those whose key has nothing before them that must wait."""
             before = f"EXISTS (SELECT 1 FROM {outbox} h WHERE {line} AND {held} AND (h.available_at > {at}{also}) {_unflattened(dialect)})"
             return (
-                f"SELECT {what} FROM {outbox} o WHERE o.part = :part AND o.published_at IS NULL "
-                f"AND (o.available_at IS NULL OR o.available_at <= {at}) AND NOT {before} AND NOT {parks} ORDER BY o.seq LIMIT :most"
+                f"SELECT {what} FROM {outbox} o WHERE o.part BETWEEN :part AND :part AND o.published_at IS NULL "
+                f"AND (o.available_at IS NULL OR o.available_at <= {at}) AND NOT {before} AND NOT {parks} ORDER BY o.part, o.seq LIMIT :most"
             )
 
         self._due = Sql(due(f"o.suspect, {told}", now, " OR h.suspect"))

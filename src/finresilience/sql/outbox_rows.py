@@ -33,7 +33,10 @@ EVENT: Final = (
 
 COLUMNS: Final = ("seq", *EVENT)
 _NONE: Final[Mapping[str, str]] = MappingProxyType({})
-_set: Final = object.__setattr__
+_setters: Final = [
+    getattr(OutboxMessage, name).__set__
+    for name in ("topic", "key", "type", "payload", "id", "tenant", "headers", "traceparent", "content_type", "schema_version")
+]
 
 
 def row_of(row: Sequence[Any], dialect: Dialect) -> OutboxRow:
@@ -41,14 +44,9 @@ def row_of(row: Sequence[Any], dialect: Dialect) -> OutboxRow:
     seq, made, topic, key, kind, payload, headers, tenant, content_type, version, trace, part, attempts, takeovers, created = row
     # Not by its constructor, which would check again, row by row, what was checked before it was written.
     message = object.__new__(OutboxMessage)
-    _set(message, "topic", topic)
-    _set(message, "key", key)
-    _set(message, "type", kind)
-    _set(message, "payload", payload if type(payload) is bytes else bytes(payload))
-    _set(message, "id", dialect.id(made))
-    _set(message, "tenant", tenant)
-    _set(message, "headers", _NONE if headers == "{}" else MappingProxyType(json.loads(headers)))
-    _set(message, "traceparent", trace)
-    _set(message, "content_type", content_type)
-    _set(message, "schema_version", version)
+    body = payload if type(payload) is bytes else bytes(payload)
+    told = _NONE if headers == "{}" else MappingProxyType(json.loads(headers))
+    values = (topic, key, kind, body, dialect.id(made), tenant, told, trace, content_type, version)
+    for put, value in zip(_setters, values, strict=True):
+        put(message, value)
     return OutboxRow(seq=seq, part=part, message=message, attempts=attempts, takeovers=takeovers, created_at=dialect.moment(created))

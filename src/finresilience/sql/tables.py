@@ -199,7 +199,7 @@ class IdempotencyTable:
         text_of("key", key)
         text_of("owner", owner, empty=True)
         deeds = self.deeds(dialect_within(within, self.table))
-        claiming = deeds.claim(scope, key, text_of("fingerprint", fingerprint_for(request)), LEASE, owner)
+        claiming = deeds.claim(scope, key, text_of("fingerprint", fingerprint_for(request)), LEASE, owner, within=True)
         chosen: Any = json_codec() if codec is None else codec
         return TransactionClaim(within, claiming, deeds, self.table, chosen, inherits=inherits)
 

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from finresilience.durable.relay import Relay
 from finresilience.durable.relay_core import Held, RelayCore
 from finresilience.durable.relay_steps import Bury, Postpone, Publish, Step, Stop, Wait
-from finresilience.outcome import NON_RETRYABLE, RETRYABLE, UNKNOWN, Verdict
+from finresilience.outcome import NON_RETRYABLE, UNKNOWN, Verdict
 from finresilience.testing.saboteurs import saboteur
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from finresilience.durable.messages import OutboxRow
     from finresilience.durable.outbox import Failure, FencedError, PartitionLease
 
@@ -50,6 +52,10 @@ class AcksBeforePublishing(Relay):
 class _KeepsTheLine(RelayCore):
     def _drop_line(self, held: Held, row: OutboxRow) -> None:
         """Go on with the later rows of the key."""
+
+    def dropped(self, rows: Iterable[OutboxRow]) -> None:
+        """Go on with the rows behind one that failed."""
+        self.left(rows)
 
 
 @saboteur(CONTRACT, kills="test_a_failure_keeps_the_order_of_its_key_and_holds_back_no_other")
@@ -231,9 +237,9 @@ class TakesSilenceForAYes(Relay):
 
 class _MarksNothing(RelayCore):
     def _deliver(self, suspects: list[Held], now: float) -> Step:
-        wave: list[Any] = []
-        self._load(suspects[0], wave)
-        return Publish(tuple(wave))
+        lines: dict[Any, list[OutboxRow]] = {}
+        self._load(suspects[0], lines, 1)
+        return Publish(tuple(map(tuple, lines.values())))
 
 
 @saboteur(CONTRACT, kills="test_a_payload_that_kills_its_relay_is_buried")

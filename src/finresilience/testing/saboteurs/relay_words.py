@@ -20,9 +20,9 @@ CONTRACT: Final = "RelayContract"
 class TakesEveryAnswerForAYes(Relay):
     """Takes whatever does not raise for a success: a broker that answers 503 has every row settled, and none of them arrived."""
 
-    def _answered(self, core: RelayCore, row: OutboxRow, answer: object) -> None:
+    def _answered(self, core: RelayCore, row: OutboxRow, answer: object) -> bool:
         del answer
-        super()._answered(core, row, None)
+        return super()._answered(core, row, None)
 
 
 class _ForgetsWhatArrived(RelayCore):
