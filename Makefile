@@ -24,7 +24,7 @@ endif
 help:  ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
-demo:  ## send 500 payments through three contestants and faulty providers; see whose books balance
+demo:  ## 500 payments, three contestants, faulty providers; then services that are killed: see whose books balance
 	$(SETUP) +demo
 	@$(BIN)/python -m examples.payment_flow $(ARGS)
 

@@ -166,6 +166,25 @@ def test_a_circuit_that_tries_a_broker_again_and_again_buries_nothing() -> None:
     assert (store.statistics().published, store.statistics().dead) == (20, 0)
 
 
+def test_a_publisher_that_keeps_failing_is_told_of_at_once_and_then_less_and_less(caplog: pytest.LogCaptureFixture) -> None:
+    fails = [True] * 11 + [False, True, False]
+
+    def publish(_: Any) -> None:
+        if fails.pop(0):
+            raise Down
+
+    with instant() as clock:
+        store = MemoryOutbox(partitions=1)
+        committed(store, event("acc_1"), event("acc_1", 2))
+        relay = Relay(store, publish, classify=RULES, backoff=Constant(1.0), clock=clock)
+        while store.statistics().pending:
+            relay.run_sync(until_idle=True)
+            clock.advance(1.0)
+    told = [record.getMessage().partition(";")[0] for record in caplog.records]
+    once, often = "relay: publishing has failed once (Down, retryable)", "relay: publishing has failed 10 times in a row (Down, retryable)"
+    assert told == [once, often, once]
+
+
 # --- what it refuses ---------------------------------------------------------------------------------------------------
 
 

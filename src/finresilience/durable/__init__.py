@@ -51,7 +51,14 @@ if TYPE_CHECKING:
     )
     from finresilience.durable.records import Claim, Claimed, ClaimToken, Indeterminate, InProgress, KeyState, Mismatch, Record, Replay
     from finresilience.durable.relay import Relay
-    from finresilience.durable.relay_events import MessageBuried, OutboxStoreFailed, PartitionTakenOver, PublishFailed, RelayFenced
+    from finresilience.durable.relay_events import (
+        MessageBuried,
+        OutboxStoreFailed,
+        PartitionTakenOver,
+        PublisherFailing,
+        PublishFailed,
+        RelayFenced,
+    )
     from finresilience.durable.seen import Counted, Duplicate, Fresh, Parked, ParkedMessage, Seen, Stale, Underway
 
 __all__ = [
@@ -107,6 +114,7 @@ __all__ = [
     "PartitionLease",
     "PartitionTakenOver",
     "PublishFailed",
+    "PublisherFailing",
     "Reason",
     "Record",
     "Relay",
@@ -192,6 +200,7 @@ _HOMES = {
     "PartitionLease": "outbox",
     "PartitionTakenOver": "relay_events",
     "PublishFailed": "relay_events",
+    "PublisherFailing": "relay_events",
     "Reason": "outbox",
     "Record": "records",
     "Relay": "relay",

@@ -46,6 +46,17 @@ class PublishFailed(Event):
 
 
 @final
+class PublisherFailing(Event):
+    """Nothing was published since `in_a_row` failures: told at the 1st, the 10th, the 100th and so on, until something is published."""
+
+    __slots__ = ("classification", "error_type", "in_a_row")
+
+    in_a_row: int
+    classification: Classification
+    error_type: str
+
+
+@final
 class MessageBuried(Event):
     """A row was moved to the dead letters. `reason` is why, `fingerprint` what failures of one cause have in common."""
 
@@ -68,7 +79,7 @@ class OutboxStoreFailed(Event):
     delay: float
 
 
-_WARNED: Final = (PartitionTakenOver, RelayFenced, MessageBuried, OutboxStoreFailed)
+_WARNED: Final = (PartitionTakenOver, RelayFenced, PublisherFailing, MessageBuried, OutboxStoreFailed)
 
 
 def log_relay_event(event: Event, /) -> None:
@@ -79,11 +90,14 @@ def log_relay_event(event: Event, /) -> None:
         logging.getLogger("finresilience").warning("%s: %s", event.name, _sentence(event), extra={"finresilience_event": event})
 
 
-def _sentence(event: PartitionTakenOver | RelayFenced | MessageBuried | OutboxStoreFailed) -> str:
+def _sentence(event: PartitionTakenOver | RelayFenced | PublisherFailing | MessageBuried | OutboxStoreFailed) -> str:
     if isinstance(event, PartitionTakenOver):
         return f"took over partition {event.part} (epoch {event.epoch}): its relay died"
     if isinstance(event, RelayFenced):
         return f"{event.doing} of partition {event.part} was refused: epoch {event.epoch} is over; the relay stops"
+    if isinstance(event, PublisherFailing):
+        times = "once" if event.in_a_row == 1 else f"{event.in_a_row} times in a row"
+        return f"publishing has failed {times} ({event.error_type}, {event.classification}); nothing is lost, and it is tried again"
     if isinstance(event, MessageBuried):
         return f"row {event.seq} of partition {event.part} is a dead letter: {event.reason}, {event.fingerprint}"
     return f"the outbox did not answer ({event.doing}: {event.error_type}); asking again in {event.delay:.2f} s"

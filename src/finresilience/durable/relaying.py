@@ -16,6 +16,7 @@ from finresilience.durable.relay_events import (
     MessageBuried,
     OutboxStoreFailed,
     PartitionTakenOver,
+    PublisherFailing,
     PublishFailed,
     RelayFenced,
     log_relay_event,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 # Mistakes in a store's code: to ask again would be to make them again, for ever and in silence.
 _MISTAKES: Final = (TypeError, AttributeError, NameError, NotImplementedError, AssertionError, ConfigurationError)
+_TELLING: Final = frozenset(10**n for n in range(12))
 _COUNTED: Final = ("published", "settled", "failed", "refused", "buried", "fenced", "takeovers", "store_failures")
 
 PUBLISHED: Final = declare("relay.published", "the broker has the row, and the store does not know it yet")
@@ -87,6 +89,7 @@ class Relaying(Policy):
         self._stopping = self._woken = self._misused = False
         self._runs = 0
         self._unreached: dict[int, int] = {}
+        self._in_a_row = 0  # failures since anything was published
         self._counts = dict.fromkeys(_COUNTED, 0)
 
     # --- what others may do ----------------------------------------------------------------------------------------------
@@ -204,6 +207,7 @@ class Relaying(Policy):
         verdict = self._rules.value(answer)
         if verdict is None:
             self._counts["published"] += 1
+            self._in_a_row = 0
             core.published(row, now=self._now())
             return True
         self._judged(core, row, verdict, failure_told_by(answer))
@@ -226,6 +230,11 @@ class Relaying(Policy):
             )
         elif step is not None:
             kind = failure.kind.rpartition(".")[2]
+            self._in_a_row += 1
+            if self._in_a_row in _TELLING:
+                self._publish(
+                    PublisherFailing(name=self.name, in_a_row=self._in_a_row, classification=verdict.classification, error_type=kind)
+                )
             self._publish(
                 PublishFailed(
                     name=self.name,

@@ -65,7 +65,8 @@ class OutboxDeeds:
             before = f"EXISTS (SELECT 1 FROM {outbox} h WHERE {line} AND {held} AND (h.available_at > {at}{also}) {_unflattened(dialect)})"
             return (
                 f"SELECT {what} FROM {outbox} o WHERE o.part BETWEEN :part AND :part AND o.published_at IS NULL "
-                f"AND (o.available_at IS NULL OR o.available_at <= {at}) AND NOT {before} AND NOT {parks} ORDER BY o.part, o.seq LIMIT :most"
+                f"AND (o.available_at IS NULL OR o.available_at <= {at}) AND NOT {before} AND NOT {parks} "
+                "ORDER BY o.part, o.seq LIMIT :most"
             )
 
         self._due = Sql(due(f"o.suspect, {told}", now, " OR h.suspect"))

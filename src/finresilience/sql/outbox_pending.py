@@ -7,6 +7,7 @@ then: no effect can be committed without its events.
 
 from __future__ import annotations
 
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast, final
 from weakref import WeakKeyDictionary, WeakSet, ref
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sqlalchemy import Table
+    from sqlalchemy.engine import Engine
 
     from finresilience.durable.messages import OutboxMessage
     from finresilience.sql.statements import Deed
@@ -69,6 +71,8 @@ class Pending:
         self._write = write
         self._by_session: WeakKeyDictionary[Session, Waiting] = WeakKeyDictionary()
         self._by_connection: WeakKeyDictionary[Connection, Waiting] = WeakKeyDictionary()
+        self._engines: WeakSet[Engine] = WeakSet()
+        self._lock = Lock()
 
     def add(self, transaction: object, message: OutboxMessage, *, given: bool) -> None:
         """Write it when this transaction commits. `given` tells whether somebody else made its id."""
@@ -99,9 +103,7 @@ class Pending:
         known = self._by_session.get(session)
         if known is None:
             known = self._by_session[session] = Waiting()
-            event.listen(session, "before_commit", self._before_commit)
-            event.listen(session, "after_commit", self._after_commit)
-            event.listen(session, "after_soft_rollback", self._after_soft_rollback)
+            _adding.setdefault(session, WeakSet()).add(self)
         root: Any = session.get_transaction()
         known.keep(lambda chain: chain[-1] is root)  # the others' session was closed without a commit
         if root._connections:  # noqa: SLF001 - to ask whether there is one would make one; added in a flush, this may be too late for before_commit
@@ -113,12 +115,13 @@ class Pending:
         self._of_connection(connection).sessions.add(session)
         self._by_session[session].commits_by = ref(connection)
 
-    def _before_commit(self, session: Session) -> None:
+    def before_commit(self, session: Session) -> None:
+        """Make sure that the connection that commits knows of this session."""
         waiting = self._by_session.get(session)
         if waiting is not None and waiting.rows and not session.in_nested_transaction():
             self._link(session)
 
-    def _after_commit(self, session: Session) -> None:
+    def after_commit(self, session: Session) -> None:
         """Leave it to the connection, where that is in a transaction that another owns and will commit."""
         waiting = self._by_session.get(session)
         if waiting is None or not waiting.rows or session.in_nested_transaction():
@@ -129,7 +132,8 @@ class Pending:
             where = _savepoint(connection)
             self._of_connection(connection).rows += [(message, where, given) for message, _, given in rows]
 
-    def _after_soft_rollback(self, session: Session, over: Any) -> None:
+    def after_soft_rollback(self, session: Session, over: Any) -> None:
+        """Forget what stood in the transaction that is over."""
         waiting = self._by_session.get(session)
         if waiting is not None:
             waiting.keep(lambda chain: over not in chain)
@@ -140,11 +144,19 @@ class Pending:
         known = self._by_connection.get(connection)
         if known is None:
             known = self._by_connection[connection] = Waiting()
-            event.listen(connection, "commit", self._commits)
-            event.listen(connection, "prepare_twophase", self._prepares)
-            event.listen(connection, "rollback", self._rolls_back)
-            event.listen(connection, "rollback_savepoint", self._rolls_back_to)
+            self._listen(connection.engine)
         return known
+
+    def _listen(self, engine: Engine) -> None:
+        """Hear of the ends of an engine's transactions: once for each engine, since to register takes longer than to insert."""
+        with self._lock:
+            if engine in self._engines:
+                return
+            self._engines.add(engine)
+            event.listen(engine, "commit", self._commits)
+            event.listen(engine, "prepare_twophase", self._prepares)
+            event.listen(engine, "rollback", self._rolls_back)
+            event.listen(engine, "rollback_savepoint", self._rolls_back_to)
 
     def _prepares(self, connection: Connection, _: object) -> None:
         self._commits(connection)
@@ -183,6 +195,28 @@ class Pending:
         if waiting is not None and waiting.rows:
             number = _number(name)
             waiting.keep(lambda savepoint: savepoint < number)
+
+
+_adding: WeakKeyDictionary[Session, WeakSet[Pending]] = WeakKeyDictionary()
+
+
+# Once, for all sessions: to register listeners with each session would take longer than what they do.
+@event.listens_for(Session, "before_commit")
+def _before_commit(session: Session) -> None:
+    for pending in _adding.get(session, ()):
+        pending.before_commit(session)
+
+
+@event.listens_for(Session, "after_commit")
+def _after_commit(session: Session) -> None:
+    for pending in _adding.get(session, ()):
+        pending.after_commit(session)
+
+
+@event.listens_for(Session, "after_soft_rollback")
+def _after_soft_rollback(session: Session, over: Any) -> None:
+    for pending in _adding.get(session, ()):
+        pending.after_soft_rollback(session, over)
 
 
 def _chain(session: Session) -> tuple[Any, ...]:

@@ -262,10 +262,7 @@ async def _achecked_out(engine: AsyncEngine) -> AsyncGenerator[Any]:
     except BaseException as error:
         await _parted(held, raw, cut_off=not isinstance(error, Exception))
         raise
-    if hasattr(raw, "is_in_transaction"):  # asyncpg has nothing to say to the server on the way out
-        await greenlet_spawn(_given_back, held, raw)
-    else:
-        await _parted(held, raw)
+    await greenlet_spawn(_given_back, held, raw, clean=True)
 
 
 async def _parted(held: Any, raw: Any, *, cut_off: bool = False) -> None:
@@ -283,13 +280,20 @@ def _is_begun(raw: Any) -> bool:
     return hasattr(raw, "pgconn") and raw.info.transaction_status != 0  # psycopg
 
 
-def _given_back(held: Any, raw: Any, *, cut_off: bool = False) -> None:
-    """Give it back to the pool. Where a cancellation cut a statement off, nobody knows what the server still makes of it: it is dropped."""
+def _given_back(held: Any, raw: Any, *, cut_off: bool = False, clean: bool = False) -> None:
+    """Give it back to the pool. Where a cancellation cut a statement off, nobody knows what the server still makes of it: it is dropped.
+
+    What is `clean` is in no transaction: the pool need not roll back, which would be one more hop to a driver's thread.
+    """
     if cut_off and hasattr(raw, "terminate"):
         raw.terminate()
     if _is_unfit(raw) or (cut_off and hasattr(raw, "pgconn")):
         held.invalidate()
-    held.close()
+        clean = False
+    if clean and hasattr(held, "_close_special"):
+        held._close_special(transaction_reset=True)  # noqa: SLF001 - what SQLAlchemy's own connections do after a commit; pinned by a test
+    else:
+        held.close()
 
 
 def _is_unfit(raw: Any) -> bool:

@@ -111,6 +111,8 @@ def test_a_key_that_is_leased_is_in_progress_and_one_that_nobody_knows_of_is_unk
 def test_a_claim_that_ran_out_is_no_new_one_unless_the_caller_says_that_nothing_was_sent(engine: Any) -> None:
     store = TABLES.idempotency.store(engine)
     store.claim("s", "k", fingerprint="r", lease=0.001)
+    while not getattr(store.find("s", "k"), "is_unsettled", True):
+        pass
     with pytest.raises(UnknownOutcomeError), engine.begin() as own, TABLES.idempotency.claim(own, "k", scope="s", request="r"):
         raise AssertionError
     with engine.begin() as own, TABLES.idempotency.claim(own, "k", scope="s", request="r", inherits=True) as claim:
