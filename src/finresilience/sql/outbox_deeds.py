@@ -60,23 +60,22 @@ class OutboxDeeds:
         parks = f"EXISTS (SELECT 1 FROM {dead} h WHERE h.parks AND {line} {_unflattened(dialect)})"
         told = ", ".join(f"o.{name}" for name in COLUMNS)
 
-        def due(what: str, at: str, also: str) -> str:
+        def due(what: str, at: str, also: str, where: str = "") -> str:
             """Rows that may be published at a moment, in order: those whose key has nothing before them that must wait."""
             before = f"EXISTS (SELECT 1 FROM {outbox} h WHERE {line} AND {held} AND (h.available_at > {at}{also}) {_unflattened(dialect)})"
             return (
                 f"SELECT {what} FROM {outbox} o WHERE o.part BETWEEN :part AND :part AND o.published_at IS NULL "
-                f"AND (o.available_at IS NULL OR o.available_at <= {at}) AND NOT {before} AND NOT {parks} "
+                f"AND (o.available_at IS NULL OR o.available_at <= {at}) AND NOT {before} AND NOT {parks}{where} "
                 "ORDER BY o.part, o.seq LIMIT :most"
             )
 
         self._due = Sql(due(f"o.suspect, {told}", now, " OR h.suspect"))
         # What the owner that died may have had in its hands: by the time at which its lease ran out.
         at_death = f"(SELECT lease_until FROM {partition} WHERE part = :part)"
-        nearby = due("o.seq, o.suspect, o.created_at", at_death, "")
+        nearby = due("o.seq", at_death, "", f" AND NOT o.suspect AND o.created_at <= {at_death}")
         self.blame = Sql(
             f"UPDATE {outbox} SET suspect = true, takeovers = CASE WHEN takeovers < 1 THEN 1 ELSE takeovers END "
-            f"WHERE part = :part AND seq IN (SELECT seq FROM ({nearby.replace('LIMIT :most', '')}) AS near "
-            f"WHERE NOT suspect AND created_at <= {at_death} ORDER BY seq LIMIT :most) RETURNING 1"
+            f"WHERE part = :part AND seq IN ({nearby}) RETURNING 1"
         )
         self.blame_marked = Sql(
             f"UPDATE {outbox} SET in_hand = 0, takeovers = takeovers + 1, available_at = {dialect.later(':lease')} "
