@@ -19,6 +19,7 @@ from hypothesis import given, strategies as st
 from finresilience import ConfigurationError, Money
 from finresilience.durable.codec_declines import decline_codec
 from finresilience.durable.codecs import checked_codec, dataclass_codec, json_codec, msgspec_codec
+from tests.ids import named
 
 
 class Status(StrEnum):
@@ -133,7 +134,7 @@ def test_money_never_comes_from_a_number(kept: bytes) -> None:
         {"on": datetime(2026, 1, 2)},
         {"raw": "text"},
     ],
-    ids=str,
+    ids=named,
 )
 def test_a_value_of_another_type_than_declared_is_refused_when_it_is_kept(wrong: dict[str, Any]) -> None:
     with pytest.raises(TypeError, match=next(iter(wrong))):
@@ -246,7 +247,7 @@ def test_plain_json_comes_back(value: Any) -> None:
     assert json_codec().decode(json_codec().encode(value)) == value
 
 
-@pytest.mark.parametrize("value", [(1,), {1: 2}, {"a": {1}}, Decimal(1), object(), float("inf"), b"x", Status.PAID], ids=str)
+@pytest.mark.parametrize("value", [(1,), {1: 2}, {"a": {1}}, Decimal(1), object(), float("inf"), b"x", Status.PAID], ids=named)
 def test_json_refuses_what_would_come_back_as_something_else(value: Any) -> None:
     with pytest.raises(TypeError):
         json_codec().encode({"value": value})
@@ -328,7 +329,7 @@ def test_a_decline_comes_back_as_its_class_with_its_arguments() -> None:
 UNMAKEABLE: list[Any] = [ValueError("51"), Lying("51"), NoError({"a"})]  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - the mistake under test
 
 
-@pytest.mark.parametrize("error", UNMAKEABLE, ids=repr)
+@pytest.mark.parametrize("error", UNMAKEABLE, ids=named)
 def test_a_decline_that_could_not_be_made_again_is_refused(error: Any) -> None:
     with pytest.raises(TypeError):
         decline_codec(NoError, Lying).encode(error)

@@ -20,6 +20,7 @@ from finresilience.durable.idempotent_errors import KeyMismatchError, ReplayedDe
 from finresilience.durable.memory_idempotency import MemoryIdempotencyStore
 from finresilience.durable.records import KeyState
 from tests.durable.idempotents import ASKS, RULES, CardDeclinedError, LostError, Payment, Request, paid
+from tests.ids import named
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
@@ -71,7 +72,7 @@ def test_what_has_no_harmless_default_has_none(argument: str) -> None:
         idempotent(MemoryIdempotencyStore(), codec=CODEC, **{name: ask for name, ask in ASKS.items() if name != argument})
 
 
-@pytest.mark.parametrize("store", [None, object(), {}], ids=repr)
+@pytest.mark.parametrize("store", [None, object(), {}], ids=named)
 def test_a_store_is_a_store(store: Any) -> None:
     with pytest.raises(ConfigurationError, match="IdempotencyStore"):
         idempotent(store, codec=CODEC, **ASKS)
@@ -98,13 +99,13 @@ async def agenerator(req: Request) -> AsyncGenerator[Payment]:
 UNFIT: list[Any] = [generator, agenerator, apaid, classmethod(lambda cls: None), property(paid), Payment, 7]
 
 
-@pytest.mark.parametrize("fn", UNFIT, ids=repr)
+@pytest.mark.parametrize("fn", UNFIT, ids=named)
 def test_a_sync_store_guards_plain_functions_and_nothing_else(fn: Any) -> None:
     with pytest.raises(DecorationError):
         made()(fn)
 
 
-@pytest.mark.parametrize("fn", [generator, agenerator, paid, Payment], ids=repr)
+@pytest.mark.parametrize("fn", [generator, agenerator, paid, Payment], ids=named)
 def test_an_async_store_guards_async_functions_and_nothing_else(fn: Any) -> None:
     with pytest.raises(DecorationError):
         made(AsyncMemoryIdempotencyStore())(fn)

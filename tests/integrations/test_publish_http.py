@@ -15,6 +15,7 @@ from finresilience.integrations.publish_common import UnpublishableError
 from finresilience.integrations.publish_http import PublishRejectedError, http_publish_classifier, http_publisher
 from finresilience.outcome import NON_RETRYABLE, RETRYABLE, UNKNOWN
 from finresilience.testing import ManualClock, instant
+from tests.ids import named
 from tests.integrations.publishing import ID, SOURCE, TRACE, row
 
 if TYPE_CHECKING:
@@ -294,7 +295,7 @@ def test_what_another_call_says_is_judged_as_ever() -> None:
         {"timeout": 0},
         {"timeout": float("nan")},
     ],
-    ids=str,
+    ids=named,
 )
 def test_what_cannot_work_is_refused_by_name(wrong: dict[str, Any]) -> None:
     plain: dict[str, Any] = {"client": httpx.Client(), "url": URL, "source": SOURCE}

@@ -20,6 +20,7 @@ from finresilience.integrations.publish_common import BrokerNotReadyError, NotCo
 from finresilience.integrations.publish_nats import event_subject, nats_classifier, nats_publisher, token
 from finresilience.outcome import NON_RETRYABLE, RETRYABLE, UNKNOWN
 from finresilience.testing import ManualClock, instant
+from tests.ids import named
 from tests.integrations.publishing import ID, SOURCE, TRACE, FakeNats, World, row
 
 if TYPE_CHECKING:
@@ -183,7 +184,7 @@ def test_that_the_stream_knew_the_id_already_is_an_acknowledgement() -> None:
     sent(row(), client)
 
 
-@pytest.mark.parametrize("answer", [None, SimpleNamespace(), PubAck(stream="", seq=1), PubAck(stream="PAYMENTS", seq=0)], ids=str)
+@pytest.mark.parametrize("answer", [None, SimpleNamespace(), PubAck(stream="", seq=1), PubAck(stream="PAYMENTS", seq=0)], ids=named)
 def test_what_names_no_place_in_a_stream_is_no_acknowledgement(answer: Any) -> None:
     client = FakeNats(World())
     client.answer = answer
@@ -201,7 +202,7 @@ def answering(answer: Any) -> Any:
     return publish
 
 
-@pytest.mark.parametrize("error", [json.JSONDecodeError("", "hello", 0), TypeError("seq"), AttributeError("get")], ids=repr)
+@pytest.mark.parametrize("error", [json.JSONDecodeError("", "hello", 0), TypeError("seq"), AttributeError("get")], ids=named)
 def test_an_answer_by_somebody_who_is_no_stream_is_no_acknowledgement(error: Exception) -> None:
     client = FakeNats(World())
     client.publish = answering(error)  # type: ignore[method-assign]  # what the real one raises when it cannot read the answer
@@ -289,7 +290,7 @@ def test_every_class_that_the_rules_name_is_there() -> None:
 @pytest.mark.parametrize(
     "wrong",
     [{"client": object()}, {"client": None}, {"subject": "payments"}, {"stream": ""}, {"stream": 7}, {"source": ""}, {"timeout": -1}],
-    ids=str,
+    ids=named,
 )
 def test_what_cannot_work_is_refused_by_name(wrong: dict[str, Any]) -> None:
     plain: dict[str, Any] = {"client": FakeNats(World()), "source": SOURCE}
