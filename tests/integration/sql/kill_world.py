@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from threading import Barrier
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
@@ -19,6 +18,7 @@ from finresilience.sql import Tables
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+    from threading import Barrier
 
 METADATA: Final = MetaData()
 TABLES: Final = Tables(METADATA)
@@ -108,3 +108,18 @@ def believe(skew: float) -> None:
     real, more = time.time, timedelta(seconds=skew)
     time.time = lambda: real() + skew
     SystemClock.utc = lambda self: datetime.now(UTC) + more  # type: ignore[method-assign] # the machine's clock is wrong here
+
+
+def believe_again(patch: Any, skew: float) -> None:
+    """Let this process believe so until the end of a test."""
+    more = timedelta(seconds=skew)
+    patch.setattr(SystemClock, "utc", lambda self: datetime.now(UTC) + more)
+
+
+def under(key: str) -> Any:
+    """What `idempotent` is told for an operation that has one key, whatever it is called with."""
+
+    def told(*_: object) -> str:
+        return key
+
+    return {"key": told, "scope": told, "fingerprint": told, "lease": 60.0, "name": "pay"}

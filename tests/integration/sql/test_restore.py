@@ -1,4 +1,4 @@
-"""A database that is dumped and restored elsewhere: everything that was committed is still delivered, in order, and every answer is there."""
+"""A database that is dumped and restored elsewhere: all that was committed is still delivered, in order, and every answer is there."""
 
 from __future__ import annotations
 
