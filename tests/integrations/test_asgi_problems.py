@@ -111,7 +111,7 @@ def test_each_answer_is_a_whole_problem_by_rfc_9457(error: Exception, status: in
 
 
 def test_the_types_are_told_apart() -> None:
-    assert len({kind.name for kind in KINDS}) == len(KINDS) == 10
+    assert len({kind.name for kind in KINDS}) == len(KINDS) == 15
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), ConfigurationError("x"), ResultError("acme", object()), KeyError(), TimeoutError()])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 from urllib.parse import urlsplit, urlunsplit
 
 from sqlalchemy import Column, Integer, MetaData, String, Table, create_engine, event, func, select
@@ -13,12 +13,16 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from finresilience.clock import SystemClock
+from finresilience.durable.codecs import json_codec
+from finresilience.durable.idempotent import idempotent
 from finresilience.sql import Tables
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
     from threading import Barrier
+
+F = TypeVar("F")
 
 METADATA: Final = MetaData()
 TABLES: Final = Tables(METADATA)
@@ -107,19 +111,30 @@ def believe(skew: float) -> None:
     """Let this process believe that it is so many seconds later than it is."""
     real, more = time.time, timedelta(seconds=skew)
     time.time = lambda: real() + skew
-    SystemClock.utc = lambda self: datetime.now(UTC) + more  # type: ignore[method-assign] # the machine's clock is wrong here
+
+    def utc(_: SystemClock) -> datetime:
+        return datetime.now(UTC) + more
+
+    told: Any = SystemClock
+    told.utc = utc
 
 
 def believe_again(patch: Any, skew: float) -> None:
     """Let this process believe so until the end of a test."""
     more = timedelta(seconds=skew)
-    patch.setattr(SystemClock, "utc", lambda self: datetime.now(UTC) + more)
+
+    def utc(_: SystemClock) -> datetime:
+        return datetime.now(UTC) + more
+
+    patch.setattr(SystemClock, "utc", utc)
 
 
-def under(key: str) -> Any:
-    """What `idempotent` is told for an operation that has one key, whatever it is called with."""
+def once(store: Any, key: str, **more: Any) -> Callable[[F], F]:
+    """Return `idempotent` of an operation that has this one key, whatever it is called with."""
 
     def told(*_: object) -> str:
         return key
 
-    return {"key": told, "scope": told, "fingerprint": told, "lease": 60.0, "name": "pay"}
+    options: dict[str, Any] = {"codec": json_codec(), "key": told, "scope": told, "fingerprint": told, "lease": 60.0, "name": "pay"}
+    operation: Any = idempotent(store, **options | more)
+    return cast("Callable[[F], F]", operation)
