@@ -89,8 +89,8 @@ class Idempotent(Policy, Generic[R]):
         self._options = options
         self.store: Any = store
         self.recover: Any = options.get("recover")
-        self.provisional = options.get("provisional")
-        self.marks_sent = options.get("marks_sent", False)
+        self.provisional: Callable[[Any], bool] | None = options.get("provisional")
+        self.marks_sent: bool = options.get("marks_sent", False)
         self._codec = checked_codec(codec)
         self._asker: Asker | None = None
         self._check()
@@ -134,11 +134,12 @@ class Idempotent(Policy, Generic[R]):
             message = f"{self.name} guards a function already: make an @idempotent for each, or they would answer for one another"
             raise ConfigurationError(message)
         options = self._options
-        name = self.name = self.name if self._named else _name_from(fn)
-        self.answers = Answers(name, self._codec, options.get("declines"), options.get("seal"), options.get("redact"))
+        name = self.name if self._named else _name_from(fn)
+        self.name: str = name
+        self.answers: Answers = Answers(name, self._codec, options.get("declines"), options.get("seal"), options.get("redact"))
         own_rules = _rules()
         rules = options.get("classify")
-        self.pipeline = Pipeline(
+        self.pipeline: Pipeline = Pipeline(
             name,
             classify=own_rules | (_payments() if rules is None else rules),
             deadline=self.core.terms.deadline,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from datetime import timedelta
 
-    from anyio import CapacityLimiter
+    from anyio import CapacityLimiter, Event as _Event
     from anyio.lowlevel import RunVar
 
     from finresilience.classify.classifier import ErrorClassifier
@@ -72,8 +72,8 @@ class Keys:
         if not callable(getattr(store, "claim", None)) or not callable(getattr(store, "mark_indeterminate", None)):
             refuse("store", store, "an IdempotencyStore or an AsyncIdempotencyStore")
         self.store: Any = store
-        self.is_async = iscoroutinefunction(self.store.claim)
-        self.lease = seconds_of("lease", lease)
+        self.is_async: bool = iscoroutinefunction(self.store.claim)
+        self.lease: float = seconds_of("lease", lease)
         self._renew_for = seconds_of("renew_for", renew_for)
         self._timeout = seconds_of("store_timeout", store_timeout)
         if self._timeout * 3 > self.lease:
@@ -81,7 +81,7 @@ class Keys:
             raise ConfigurationError(message)
         self._own_clock = clock
         self.clock: Clock = ruling_clock() if clock is None else clock
-        self.counts = dict.fromkeys(_COUNTED, 0)
+        self.counts: dict[str, int] = dict.fromkeys(_COUNTED, 0)
         obey(self)
 
     def told_by(self, clock: Clock, /) -> None:
@@ -216,10 +216,10 @@ class Hold:
     def __init__(self, keys: Keys, context: CallContext, token: ClaimToken) -> None:
         from anyio import Event
 
-        self.keys = keys
-        self.context = context
+        self.keys: Keys = keys
+        self.context: CallContext = context
         self.token: ClaimToken | None = token
-        self.done = Event()
+        self.done: _Event = Event()
 
     def lost(self) -> None:
         """Let nothing that is guarded send any more: somebody else may be at it."""

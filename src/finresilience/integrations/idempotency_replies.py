@@ -40,7 +40,7 @@ class Replies:
     __slots__ = ("_ask_again", "_counts", "problems")
 
     def __init__(self, problems: Problems, counts: MutableMapping[str, int], *, ask_again: float) -> None:
-        self.problems = problems
+        self.problems: Problems = problems
         self._counts = counts
         self._ask_again = ask_again
 

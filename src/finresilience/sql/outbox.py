@@ -38,10 +38,10 @@ class Statements:
 
     def __init__(self, names: tuple[str, str, str, str], dialect: Dialect, *, partitions: int, keeps: bool, ordered: bool) -> None:
         outbox, dead, partition, relay = names
-        self.deeds = OutboxDeeds(outbox, dead, partition, relay, dialect, keeps=keeps)
-        self.claims = OutboxClaims(self.deeds, relay, dialect, partitions=partitions)
-        self.books = OutboxBooks(outbox, dead, partition, dialect)
-        self.writes = OutboxWrites(outbox, dead, dialect, partitions=partitions, ordered=ordered)
+        self.deeds: OutboxDeeds = OutboxDeeds(outbox, dead, partition, relay, dialect, keeps=keeps)
+        self.claims: OutboxClaims = OutboxClaims(self.deeds, relay, dialect, partitions=partitions)
+        self.books: OutboxBooks = OutboxBooks(outbox, dead, partition, dialect)
+        self.writes: OutboxWrites = OutboxWrites(outbox, dead, dialect, partitions=partitions, ordered=ordered)
 
 
 def made_whole(message: object) -> OutboxMessage:

@@ -28,7 +28,9 @@ class OutboxDeeds:
 
     def __init__(self, outbox: str, dead: str, partition: str, relay: str, dialect: Dialect, *, keeps: bool) -> None:
         self._dialect = dialect
-        self.outbox, self.dead, self.partition = outbox, dead, partition
+        self.outbox: str = outbox
+        self.dead: str = dead
+        self.partition: str = partition
         now = dialect.now
         pending = "part = :part AND published_at IS NULL"
         # A range of one: with `part = :part` the planner takes `seq` alone for the order, and walks the primary key through all that is
@@ -73,11 +75,11 @@ class OutboxDeeds:
         # What the owner that died may have had in its hands: by the time at which its lease ran out.
         at_death = f"(SELECT lease_until FROM {partition} WHERE part = :part)"
         nearby = due("o.seq", at_death, "", f" AND NOT o.suspect AND o.created_at <= {at_death}")
-        self.blame = Sql(
+        self.blame: Sql = Sql(
             f"UPDATE {outbox} SET suspect = true, takeovers = CASE WHEN takeovers < 1 THEN 1 ELSE takeovers END "
             f"WHERE part = :part AND seq IN ({nearby}) RETURNING 1"
         )
-        self.blame_marked = Sql(
+        self.blame_marked: Sql = Sql(
             f"UPDATE {outbox} SET in_hand = 0, takeovers = takeovers + 1, available_at = {dialect.later(':lease')} "
             f"WHERE {pending} AND in_hand <> 0 RETURNING seq, takeovers"
         )
@@ -104,7 +106,11 @@ class OutboxDeeds:
         )
         self._drop = Sql(f"DELETE FROM {outbox} WHERE {row}")
 
-        until = dialect.later(":seconds")
+        self._lease_statements(relay, pending)
+
+    def _lease_statements(self, relay: str, pending: str) -> None:
+        outbox, partition = self.outbox, self.partition
+        until = self._dialect.later(":seconds")
         self._renew = Sql(f"UPDATE {partition} SET lease_until = {until} WHERE {_OWNED} RETURNING 1")
         self._live = Sql(
             f"INSERT INTO {relay} (owner, lease_until) VALUES (:owner, {until}) "

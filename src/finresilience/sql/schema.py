@@ -57,8 +57,8 @@ NAMES: Final = (
 class Instant(TypeDecorator[datetime]):
     """A moment by the database's clock: `timestamptz`, or whole microseconds since 1970 in SQLite."""
 
-    impl = DateTime(timezone=True)
-    cache_ok = True
+    impl: TypeEngine[Any] | type[TypeEngine[Any]] = DateTime(timezone=True)
+    cache_ok: bool | None = True
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         return dialect.type_descriptor(BigInteger() if dialect.name == "sqlite" else DateTime(timezone=True))
