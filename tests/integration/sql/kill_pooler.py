@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 SERVERS: Final = 6
 PROTOCOL: Final = 196_608
 NO_ENCRYPTION: Final = (80_877_103, 80_877_104)
+CANCEL: Final = 80_877_102
 IN_NO_TRANSACTION: Final = b"I"
 ENDS: Final = (b"Q", b"S")  # what is answered by "ready for query"
 
@@ -100,18 +101,20 @@ class Pooler:
         reader, writer = await asyncio.open_connection(self._parts.hostname, self._parts.port)
         words = f"user\0{self._parts.username}\0database\0{self._parts.path.removeprefix('/')}\0\0".encode()
         writer.write(struct.pack("!ii", len(words) + 8, PROTOCOL) + words)
-        self._greeting = b""
-        kind = b""
+        kind = greeting = b""
         while kind != b"Z":
             kind, body = await message_of(reader)
-            self._greeting += framed(kind, body)
+            greeting += framed(kind, body)
+        self._greeting = greeting
         self._idle.put_nowait((reader, writer))
 
     async def _client(self, reader: StreamReader, writer: StreamWriter) -> None:
         link = Link(writer, self._idle)
         try:
-            while (await self._asked_first(reader)) in NO_ENCRYPTION:
+            while (asked := await self._asked_first(reader)) in NO_ENCRYPTION:
                 writer.write(b"N")
+            if asked == CANCEL:  # it names a server connection that may be another client's by now
+                return
             writer.write(self._greeting)
             while True:
                 kind, body = await message_of(reader)
