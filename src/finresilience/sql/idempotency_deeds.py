@@ -94,7 +94,10 @@ class IdempotencyDeeds:
             f"SELECT fence FROM {table} WHERE state IN ('completed', 'failed_final') AND began_at <= {past} AND changed_at <= {past} "
             f"AND (CAST(:scope AS varchar(255)) IS NULL OR scope = :scope) ORDER BY began_at LIMIT :most {dialect.locking}"
         )
-        self._purge = Sql(f"DELETE FROM {table} WHERE fence IN ({old}) RETURNING 1", alone=True)
+        # Chosen once: a plan may run a subquery with SKIP LOCKED again and again, and then it finds others each time.
+        self._purge = Sql(
+            f"WITH chosen AS MATERIALIZED ({old}) DELETE FROM {table} WHERE fence IN (SELECT fence FROM chosen) RETURNING 1", alone=True
+        )
 
     # --- reading ---------------------------------------------------------------------------------------------------------
 

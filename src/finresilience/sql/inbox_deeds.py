@@ -95,12 +95,14 @@ class InboxDeeds:
         past = dialect.later(":before")
         key = "tenant, consumer_group, message_id"
         self._purge_failures = Sql(
-            f"DELETE FROM {failure} WHERE ({key}) IN (SELECT {key} FROM {failure} f WHERE last_at <= {past} "
-            f"AND (NOT parked OR {is_seen}) ORDER BY last_at LIMIT :most {dialect.locking}) RETURNING 1"
+            f"WITH chosen AS MATERIALIZED (SELECT {key} FROM {failure} f WHERE last_at <= {past} "
+            f"AND (NOT parked OR {is_seen}) ORDER BY last_at LIMIT :most {dialect.locking}) "
+            f"DELETE FROM {failure} WHERE ({key}) IN (SELECT {key} FROM chosen) RETURNING 1"
         )
         self._purge_seen = Sql(
-            f"DELETE FROM {seen} WHERE ({key}) IN (SELECT {key} FROM {seen} WHERE handled_at <= {past} "
-            f"ORDER BY handled_at LIMIT :most {dialect.locking}) RETURNING 1"
+            f"WITH chosen AS MATERIALIZED (SELECT {key} FROM {seen} WHERE handled_at <= {past} "
+            f"ORDER BY handled_at LIMIT :most {dialect.locking}) "
+            f"DELETE FROM {seen} WHERE ({key}) IN (SELECT {key} FROM chosen) RETURNING 1"
         )
 
     # --- in the caller's transaction -----------------------------------------------------------------------------------

@@ -38,12 +38,13 @@ class OutboxBooks:
         self._discard = Sql(f"DELETE FROM {dead} WHERE id = :id RETURNING 1")
         again = "published_at = NULL, attempts = 0, takeovers = 0, in_hand = 0, available_at = NULL, suspect = false"
         self._replay = Sql(
-            f"UPDATE {outbox} SET {again} WHERE seq IN (SELECT seq FROM {outbox} WHERE published_at >= :since AND published_at < :until "
-            f"ORDER BY seq LIMIT :most {dialect.locking}) RETURNING 1"
+            f"WITH chosen AS MATERIALIZED (SELECT seq FROM {outbox} WHERE published_at >= :since AND published_at < :until "
+            f"ORDER BY seq LIMIT :most {dialect.locking}) UPDATE {outbox} SET {again} WHERE seq IN (SELECT seq FROM chosen) RETURNING 1"
         )
         self._purge = Sql(
-            f"DELETE FROM {outbox} WHERE seq IN (SELECT seq FROM {outbox} WHERE published_at < {dialect.later(':before')} "
-            f"ORDER BY published_at LIMIT :most {dialect.locking}) RETURNING 1"
+            f"WITH chosen AS MATERIALIZED (SELECT seq FROM {outbox} WHERE published_at < {dialect.later(':before')} "
+            f"ORDER BY published_at LIMIT :most {dialect.locking}) "
+            f"DELETE FROM {outbox} WHERE seq IN (SELECT seq FROM chosen) RETURNING 1"
         )
         self._pending = Sql(
             f"SELECT part, tenant, count(*), {dialect.seconds(now, 'min(created_at)')}, CAST(sum(attempts) AS bigint), "

@@ -38,8 +38,8 @@ class OutboxClaims:
         many = " UNION ALL ".join(f"SELECT {n}" for n in range(partitions))
         self._made = Sql(f"INSERT INTO {partition} (part) SELECT * FROM ({many}) AS every WHERE true ON CONFLICT (part) DO NOTHING")
         self._buried = Sql(
-            f"DELETE FROM {relay} WHERE owner IN (SELECT owner FROM {relay} WHERE lease_until <= {now} "
-            f"LIMIT {_MOST_DEAD} {dialect.locking})"
+            f"WITH chosen AS MATERIALIZED (SELECT owner FROM {relay} WHERE lease_until <= {now} LIMIT {_MOST_DEAD} {dialect.locking}) "
+            f"DELETE FROM {relay} WHERE owner IN (SELECT owner FROM chosen)"
         )
         self._free = Sql(
             f"SELECT part, owner, held_rows, fetched FROM {partition} WHERE owner = '' OR lease_until <= {now} "

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import psycopg
 import pytest
 from sqlalchemy import MetaData, create_engine, text
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from finresilience.sql import Tables
 from finresilience.testing import contracts
 from tests.integration.conftest import kinds
 from tests.integration.servers.postgres import Database
-from tests.integration.sql.databases import SKEWED, OnADatabase, Sync
+from tests.integration.sql.databases import SKEWED, Async, OnADatabase, Sync
 from tests.integration.sql.kill_pooler import Pooler
 
 if TYPE_CHECKING:
@@ -76,6 +77,14 @@ class ByPsycopg(Sync, OnPooler):
         store.beside.dispose()
 
 
+class ByAsyncpg(Async, OnPooler):
+    """Caches of statements are switched off, as asyncpg's own page on PgBouncer says."""
+
+    def asynced(self) -> Any:
+        none = {"statement_cache_size": 0, "prepared_statement_cache_size": 0}
+        return create_async_engine(self.url("asyncpg"), connect_args=none)
+
+
 class Keys(contracts.IdempotencyStoreContract):
     def store_of(self, tables: Any, engine: Any) -> Any:
         return tables.idempotency.store(engine)
@@ -100,6 +109,18 @@ class TestInboxesByPsycopg(ByPsycopg, Inboxes):
 
 
 class TestOutboxesByPsycopg(ByPsycopg, Outboxes):
+    pass
+
+
+class TestKeysByAsyncpg(ByAsyncpg, Keys):
+    pass
+
+
+class TestInboxesByAsyncpg(ByAsyncpg, Inboxes):
+    pass
+
+
+class TestOutboxesByAsyncpg(ByAsyncpg, Outboxes):
     pass
 
 
